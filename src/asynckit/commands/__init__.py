@@ -1,0 +1,1 @@
+"""One thin module per subcommand: options → config → one call → print."""

@@ -1,0 +1,23 @@
+"""The root of the configuration: one dataclass, one field per section.
+
+Components receive their own section, never the root.
+"""
+
+from dataclasses import dataclass, field
+
+from asynckit.engine.config import EngineConfig, SamplingParams
+from asynckit.models.config import ModelConfig
+from asynckit.rollout.config import PromptsConfig, RayConfig, RewardConfig, RolloutConfig
+
+
+@dataclass(frozen=True)
+class Root:
+    """All settings of asynckit, by section."""
+
+    model: ModelConfig = field(default_factory=ModelConfig)
+    engine: EngineConfig = field(default_factory=EngineConfig)
+    sampling: SamplingParams = field(default_factory=SamplingParams)
+    prompts: PromptsConfig = field(default_factory=PromptsConfig)
+    reward: RewardConfig = field(default_factory=RewardConfig)
+    rollout: RolloutConfig = field(default_factory=RolloutConfig)
+    ray: RayConfig = field(default_factory=RayConfig)

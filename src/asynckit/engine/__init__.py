@@ -1,0 +1,1 @@
+"""The inference engine shared by rollout and serve."""

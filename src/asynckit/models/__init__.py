@@ -1,0 +1,1 @@
+"""Names to local model folders, tokenizers and processors."""

@@ -1,0 +1,1 @@
+"""Fully asynchronous RL rollouts on Ray."""

@@ -1,0 +1,73 @@
+"""Settings of a rollout: prompts, rewards, the run itself, and Ray."""
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class PromptsConfig:
+    """Where prompts come from."""
+
+    source: str = field(
+        default="reasoning_gym:chain_sum",
+        metadata={"help": "a JSONL, Parquet or CSV file, or reasoning_gym:TASK"},
+    )
+    limit: int | None = field(default=None, metadata={"help": "use only the first N prompts", "min": 1})
+    size: int = field(default=16, metadata={"help": "prompts that a generated task makes", "min": 1})
+    seed: int = field(default=0, metadata={"help": "seed of a generated task", "min": 0})
+    task: dict[str, str] = field(
+        default_factory=dict, metadata={"help": "settings of a generated task, e.g. prompts.task.max_terms=2"}
+    )
+    system: str | None = field(default=None, metadata={"help": "system message put before every prompt"})
+
+
+@dataclass(frozen=True)
+class RewardConfig:
+    """How a response is scored."""
+
+    name: str = field(
+        default="auto",
+        metadata={"help": "exact_match, last_number, reasoning_gym, module:function, none; auto picks by the prompts"},
+    )
+    timeout: float = field(
+        default=30.0, metadata={"help": "seconds one call may take before its sample fails", "above": 0.0}
+    )
+    workers: int = field(default=1, metadata={"help": "processes that score", "min": 1})
+
+
+@dataclass(frozen=True)
+class RolloutConfig:
+    """The run: samples per prompt, replicas, output and limits."""
+
+    n: int = field(default=4, metadata={"help": "samples per prompt (one group)", "min": 1, "max": 1024})
+    out: str | None = field(default=None, metadata={"help": "run directory; runs/<date>-<time> by default"})
+    format: str = field(
+        default="parquet", metadata={"help": "file format of the trajectories", "choices": ("parquet", "jsonl")}
+    )
+    part_samples: int = field(default=1024, metadata={"help": "samples per trajectory file", "min": 1})
+    part_seconds: float = field(
+        default=30.0, metadata={"help": "longest wait before finished samples are written", "above": 0.0}
+    )
+    replicas: int = field(default=1, metadata={"help": "engines that generate side by side", "min": 1})
+    cpus_per_replica: float | None = field(
+        default=None, metadata={"help": "CPUs reserved per engine; an equal share by default", "above": 0.0}
+    )
+    gpus_per_replica: float | None = field(
+        default=None, metadata={"help": "GPUs reserved per engine; 1 where the cluster has GPUs", "min": 0.0}
+    )
+    queue_size: int = field(default=64, metadata={"help": "finished groups that may wait to be written", "min": 1})
+    max_failures: int = field(default=0, metadata={"help": "failed samples that still count as success", "min": 0})
+    overwrite: bool = field(default=False, metadata={"help": "replace a run directory that exists"})
+    startup_timeout: float = field(
+        default=600.0, metadata={"help": "seconds Ray and the engines may take to start", "above": 0.0}
+    )
+    stall_timeout: float = field(
+        default=600.0, metadata={"help": "seconds without any progress before the run is ended", "above": 0.0}
+    )
+
+
+@dataclass(frozen=True)
+class RayConfig:
+    """How to reach Ray."""
+
+    address: str = field(default="local", metadata={"help": "local starts Ray here; auto or host:port joins a cluster"})
+    num_cpus: int | None = field(default=None, metadata={"help": "CPUs a local Ray offers; all by default", "min": 1})
