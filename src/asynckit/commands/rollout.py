@@ -1,0 +1,76 @@
+"""``asynckit rollout``: prompts in, scored trajectories out."""
+
+from typing import Annotated
+
+import typer
+
+from asynckit import console
+from asynckit.commands import options
+
+app = typer.Typer()
+
+
+@app.command()
+def rollout(
+    overrides: options.Overrides = None,
+    model: Annotated[
+        str | None, typer.Option("--model", "-m", help="Built-in name, folder, GGUF file, Hub id or remote folder.")
+    ] = None,
+    prompts: Annotated[
+        str | None, typer.Option("--prompts", "-p", help="JSONL, Parquet or CSV file, or reasoning_gym:TASK.")
+    ] = None,
+    reward: Annotated[
+        str | None,
+        typer.Option("--reward", "-r", help="exact_match, last_number, reasoning_gym, none, or module:function."),
+    ] = None,
+    samples: Annotated[int | None, typer.Option("-n", "--samples", help="Samples per prompt.")] = None,
+    out: Annotated[str | None, typer.Option("--out", "-o", help="Run directory; runs/<date>-<time> by default.")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a run directory that exists.")] = False,
+    max_failures: Annotated[
+        int | None, typer.Option("--max-failures", help="Failed samples that still count as success.")
+    ] = None,
+    config_files: options.ConfigFiles = None,
+    settings: options.Settings = None,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+    verbose: options.Verbose = False,
+) -> None:
+    """Generate responses to prompts on Ray, score them, and write one record per sample."""
+    from asynckit.config.load import Flag
+
+    loaded = options.load(
+        files=config_files,
+        settings=settings,
+        overrides=overrides,
+        flags=[
+            Flag("model.name", model, "--model"),
+            Flag("prompts.source", prompts, "--prompts"),
+            Flag("reward.name", reward, "--reward"),
+            Flag("rollout.n", samples, "-n"),
+            Flag("rollout.out", out, "--out"),
+            Flag("rollout.max_failures", max_failures, "--max-failures"),
+        ],
+        verbose=verbose,
+    )
+    from asynckit.rollout.run import run_rollout
+    from asynckit.rollout.summary import render_table
+
+    root = loaded.root
+    summary = run_rollout(
+        model=root.model,
+        engine=root.engine,
+        sampling=root.sampling,
+        prompts=root.prompts,
+        reward=root.reward,
+        rollout=root.rollout,
+        ray=root.ray,
+        config=loaded.to_dict(mask=True),
+        digest=loaded.digest,
+        overwrite=overwrite,
+        quiet=quiet,
+    )
+    if json:
+        console.print_json(summary.to_dict())
+    else:
+        console.stdout().print(render_table(summary))
+    summary.raise_for_failures(root.rollout.max_failures)

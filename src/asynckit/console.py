@@ -1,0 +1,96 @@
+"""What goes to the terminal: data to stdout, everything else to stderr.
+
+Progress is a tqdm bar on a terminal and one plain line every ten seconds elsewhere. ``NO_COLOR`` and non-terminals get no
+ANSI codes (rich sees to that).
+"""
+
+import json
+import logging
+import sys
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from tqdm import tqdm
+
+HEARTBEAT_SECONDS = 10.0
+
+_verbose = False
+
+
+def set_up(*, verbose: bool) -> None:
+    """Send logging to stderr, at INFO where the person asked for more, else at WARNING."""
+    global _verbose  # noqa: PLW0603 - one process, one command line, one verbosity
+    _verbose = verbose
+    level = logging.INFO if verbose else logging.WARNING
+    logging.basicConfig(stream=sys.stderr, level=level, format="%(levelname)s %(name)s: %(message)s", force=True)
+
+
+def verbose() -> bool:
+    """Whether ``--verbose`` was given."""
+    return _verbose
+
+
+def stdout() -> "Console":
+    """A rich console on stdout, for tables."""
+    from rich.console import Console
+
+    return Console(file=sys.stdout)
+
+
+def print_json(document: Any) -> None:
+    """Print one JSON document to stdout."""
+    sys.stdout.write(json.dumps(document, ensure_ascii=False, indent=2) + "\n")
+
+
+def print_note(text: str) -> None:
+    """Print one line for the person, on stderr."""
+    sys.stderr.write(text + "\n")
+
+
+def print_error(message: str, where: str, mend: str) -> None:
+    """Print an error on stderr: what is wrong, where, and the mend."""
+    from rich.console import Console
+    from rich.text import Text
+
+    console = Console(file=sys.stderr, soft_wrap=True, highlight=False)
+    lines = Text.assemble(("error: ", "bold red"), f"{where}: {message}" if where else message)
+    if mend:
+        lines.append_text(Text.assemble("\n", ("help: ", "bold green"), mend))
+    console.print(lines)
+
+
+class Progress:
+    """Counts finished items on stderr; silent when ``quiet``."""
+
+    def __init__(self, total: int, unit: str, *, quiet: bool, clock: Callable[[], float] = time.monotonic) -> None:
+        self._total = total
+        self._unit = unit
+        self._done = 0
+        self._clock = clock
+        self._started = self._last_line = clock()
+        self._heartbeats = not quiet and not sys.stderr.isatty()
+        self._bar: tqdm[Any] | None = None
+        if not quiet and sys.stderr.isatty():
+            from tqdm import tqdm
+
+            self._bar = tqdm(total=total, unit=unit, file=sys.stderr, dynamic_ncols=True)
+
+    def update(self, done: int, note: str = "") -> None:
+        """Show that ``done`` items are finished; ``note`` is a few words more."""
+        if self._bar is not None:
+            self._bar.set_postfix_str(note, refresh=False)
+            self._bar.update(done - self._done)
+            self._bar.refresh()
+        self._done = done
+        now = self._clock()
+        if self._heartbeats and now - self._last_line >= HEARTBEAT_SECONDS:
+            self._last_line = now
+            print_note(f"{done}/{self._total} {self._unit}s after {now - self._started:.0f} s, {note}".rstrip(", "))
+
+    def close(self) -> None:
+        """Leave the terminal tidy."""
+        if self._bar is not None:
+            self._bar.close()

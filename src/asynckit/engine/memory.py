@@ -1,0 +1,27 @@
+"""How much memory a process may still take: the smaller of what the machine and what the container allow."""
+
+from pathlib import Path
+
+
+def available_bytes(proc: Path = Path("/proc/meminfo"), cgroup: Path = Path("/sys/fs/cgroup")) -> int:
+    """Bytes that can still be allocated without swapping, cgroup v1 and v2 limits considered."""
+    limits = [_meminfo(proc)]
+    for limit, usage in (("memory.max", "memory.current"), ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes")):
+        remaining = _cgroup_remaining(cgroup / limit, cgroup / usage)
+        if remaining is not None:
+            limits.append(remaining)
+    return max(0, min(limits))
+
+
+def _meminfo(proc: Path) -> int:
+    for line in proc.read_text().splitlines():
+        if line.startswith("MemAvailable:"):
+            return int(line.split()[1]) * 1024
+    raise RuntimeError(f"{proc} has no MemAvailable line")
+
+
+def _cgroup_remaining(limit: Path, usage: Path) -> int | None:
+    """What a cgroup leaves; None where there is no such cgroup or it sets no limit."""
+    if not limit.is_file() or limit.read_text().strip() == "max":
+        return None
+    return int(limit.read_text()) - int(usage.read_text())

@@ -1,0 +1,165 @@
+"""Hugging Face model classes made ready to step: loaded, checked, and run over one packed row of tokens."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
+
+from asynckit.engine.attention import NAME, Batch, Segment
+from asynckit.engine.config import EngineConfig
+from asynckit.engine.kv_cache import CacheShape, KVCache
+from asynckit.engine.scheduler import Chunk, Plan
+from asynckit.errors import DependencyError, InputError
+
+_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+def choose_device(config: EngineConfig) -> torch.device:
+    """The device to run on.
+
+    Raises:
+        DependencyError: CUDA is asked for and can't be had.
+    """
+    if config.device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if config.device == "cuda" and not torch.cuda.is_available():
+        reason = "this torch is built without CUDA" if torch.version.cuda is None else "torch finds no usable GPU"
+        if os.environ.get("CUDA_VISIBLE_DEVICES") == "":
+            reason = "CUDA_VISIBLE_DEVICES hides every GPU"
+        raise DependencyError(f"engine.device is cuda, but {reason}", mend="use engine.device=cpu or auto")
+    return torch.device(config.device)
+
+
+def choose_dtype(config: EngineConfig, device: torch.device) -> torch.dtype:
+    """The precision to run in: bfloat16 where the hardware computes in it, else float32."""
+    if config.dtype != "auto":
+        return _DTYPES[config.dtype]
+    if device.type == "cuda":
+        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
+    return torch.bfloat16 if torch.backends.mkldnn.is_available() and _cpu_has_bf16() else torch.float32
+
+
+def _cpu_has_bf16() -> bool:
+    capabilities = torch.cpu.get_capabilities()
+    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16") or capabilities.get("bf16"))
+
+
+def load_model(
+    path: Path, *, dtype: torch.dtype, device: torch.device, trust_remote_code: bool = False
+) -> PreTrainedModel:
+    """Load a decoder-only model with our attention in it.
+
+    Args:
+        path: a local model folder.
+        dtype: precision of the weights.
+        device: where they go.
+        trust_remote_code: whether code in the folder may run.
+
+    Raises:
+        InputError: the folder holds something other than a decoder-only causal language model that we can run right.
+    """
+    config = AutoConfig.from_pretrained(path, trust_remote_code=trust_remote_code)
+    _refuse_unsupported(config, path)
+    try:
+        model = AutoModelForCausalLM.from_pretrained(
+            path, dtype=dtype, attn_implementation=NAME, trust_remote_code=trust_remote_code
+        )
+    except (ValueError, KeyError) as error:
+        raise InputError(f"transformers can't load this as a causal language model: {error}", where=str(path)) from error
+    if not getattr(model, "_supports_attention_backend", False):
+        raise InputError(
+            f"{type(model).__name__} doesn't take an attention function from outside, so the engine can't run it",
+            where=str(path),
+            mend="use a model whose transformers class supports attention backends, e.g. Llama, Qwen, Mistral, Gemma",
+        )
+    return model.to(device).eval()  # type: ignore[no-any-return]
+
+
+def _refuse_unsupported(config: Any, path: Path) -> None:
+    """Refuse what would load and then compute something else than the model's own code."""
+    kinds = set(getattr(config, "layer_types", None) or ())
+    reason = ""
+    if getattr(config, "is_encoder_decoder", False):
+        reason = "it is an encoder-decoder model"
+    elif getattr(config, "attn_logit_softcapping", None):
+        reason = "it caps attention scores (attn_logit_softcapping)"
+    elif kinds - {"full_attention", "sliding_attention"}:
+        reason = f"it has layers of other kinds than attention ({', '.join(sorted(kinds))})"
+    elif getattr(config, "kv_lora_rank", None):
+        reason = "it compresses keys and values (multi-head latent attention)"
+    if reason:
+        raise InputError(f"the engine can't run this model: {reason}", where=str(path / "config.json"))
+
+
+def cache_shape(config: Any) -> CacheShape:
+    """Sizes of the KV cache that a model's config asks for."""
+    heads = config.num_attention_heads
+    return CacheShape(
+        layers=config.num_hidden_layers,
+        kv_heads=getattr(config, "num_key_value_heads", None) or heads,
+        head_dim=getattr(config, "head_dim", None) or config.hidden_size // heads,
+    )
+
+
+@dataclass(frozen=True)
+class ModelRunner:
+    """Runs the forward pass of a plan.
+
+    Attributes:
+        model: a model from :func:`load_model`.
+        cache: its KV cache.
+        block_size: tokens per block of the cache.
+    """
+
+    model: PreTrainedModel
+    cache: KVCache
+    block_size: int
+
+    @torch.inference_mode()
+    def forward(self, plan: Plan) -> torch.Tensor:
+        """Run the pass; returns the logits ``[S, V]`` of the rows that sample, in the order of the plan's chunks."""
+        for source, target in plan.copies:
+            self.cache.copy(source, target)
+        device = self.cache.keys.device
+        tokens, positions, last_rows = [], [], []
+        for chunk in plan.chunks:
+            tokens += chunk.sequence.tokens[chunk.start : chunk.start + chunk.length]
+            positions += range(chunk.start, chunk.start + chunk.length)
+            if chunk.samples:
+                last_rows.append(len(tokens) - 1)
+        output = self.model(
+            input_ids=torch.tensor([tokens], device=device),
+            position_ids=torch.tensor([positions], device=device),
+            use_cache=False,
+            logits_to_keep=torch.tensor(last_rows, device=device),
+            batch=self._batch(plan.chunks, device),
+        )
+        return output.logits[0]  # type: ignore[no-any-return]
+
+    def _batch(self, chunks: tuple[Chunk, ...], device: torch.device) -> Batch:
+        size = self.block_size
+        blocks, offsets, segments, decoding, row = [], [], [], [], 0
+        for chunk in chunks:
+            end, owned = chunk.start + chunk.length, chunk.sequence.blocks
+            blocks += [owned[p // size] for p in range(chunk.start, end)]
+            offsets += [p % size for p in range(chunk.start, end)]
+            if chunk.length == 1:
+                decoding.append((row, owned, end))
+            else:
+                table = torch.tensor(owned[: -(-end // size)], device=device)
+                segments.append(Segment(row, chunk.length, table, end))
+            row += chunk.length
+        widest = max((-(-end // size) for _, _, end in decoding), default=0)
+        padded = [(owned + owned[:1] * widest)[:widest] for _, owned, _ in decoding]
+        return Batch(
+            cache=self.cache,
+            block_T=torch.tensor(blocks, device=device),
+            offset_T=torch.tensor(offsets, device=device),
+            segments=tuple(segments),
+            decode_rows_B=torch.tensor([r for r, _, _ in decoding], dtype=torch.long, device=device),
+            decode_blocks_BL=torch.tensor(padded, dtype=torch.long, device=device),
+            decode_context_B=torch.tensor([end for _, _, end in decoding], dtype=torch.long, device=device),
+        )

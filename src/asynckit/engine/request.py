@@ -1,0 +1,87 @@
+"""What the engine is asked for and what it answers, as plain data.
+
+A :class:`Request` is one prompt with ``n`` samples. Inside the engine each sample is a :class:`Sequence`; outside, each
+step yields :class:`TokenEvent` objects. Every sample ends exactly once: one event of it carries a ``finish``.
+"""
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from asynckit.engine.config import SamplingParams
+
+
+class Finish(StrEnum):
+    """Why a sample ended."""
+
+    STOP = "stop"  # an end-of-text token, a stop token or a stop string
+    LENGTH = "length"  # max_tokens or the model's limit was reached
+    ABORT = "abort"  # the caller asked for it
+    ERROR = "error"  # the engine could not go on; the event's error says why
+
+
+@dataclass(frozen=True)
+class Request:
+    """One prompt and how to sample from it.
+
+    Attributes:
+        id: chosen by the caller; unique among the requests that have not ended.
+        prompt_ids: token ids of the prompt, at least one.
+        sampling: how tokens are chosen and when a sample ends.
+        n: how many samples; they share the prompt's prefill.
+    """
+
+    id: str
+    prompt_ids: tuple[int, ...]
+    sampling: SamplingParams = field(default_factory=SamplingParams)
+    n: int = 1
+
+
+@dataclass(frozen=True)
+class TokenEvent:
+    """What happened to one sample in one step.
+
+    Attributes:
+        request_id, sample_index: which sample.
+        token_id: the token that was sampled; None when the sample ended without one (abort, error).
+        logprob: its log-probability under softmax(logits / temperature), before any top-k, top-p or min-p cut; greedy
+            sampling reports it at temperature 1.
+        version: version of the weights that sampled the token.
+        finish: set on the last event of a sample, and only there.
+        error: one line, set when ``finish`` is ``error``.
+    """
+
+    request_id: str
+    sample_index: int
+    token_id: int | None
+    logprob: float
+    version: int
+    finish: Finish | None = None
+    error: str = ""
+
+
+@dataclass(eq=False)
+class Sequence:
+    """One sample on its way through the engine.
+
+    ``computed`` counts the tokens whose keys and values are in the cache: they fill ``blocks`` from the front. While
+    ``computed < len(tokens) - 1`` the sequence still prefills (its prompt or, after a preemption, its own past).
+    """
+
+    request: Request
+    sample_index: int
+    tokens: list[int]
+    blocks: list[int] = field(default_factory=list)
+    computed: int = 0
+    logprobs: list[float] = field(default_factory=list)
+    versions: list[int] = field(default_factory=list)
+    finish: Finish | None = None
+
+    @property
+    def generated(self) -> int:
+        """How many tokens this sample has so far, its prompt aside."""
+        return len(self.tokens) - len(self.request.prompt_ids)
+
+    @property
+    def pending(self) -> int:
+        """How many tokens must still pass through the model before the next one can be sampled."""
+        return len(self.tokens) - self.computed

@@ -1,0 +1,43 @@
+"""The connection to Ray: a quiet local one by default, or a cluster by its address."""
+
+import logging
+import os
+
+from asynckit.errors import DependencyError
+from asynckit.rollout.config import RayConfig
+
+
+def connect(config: RayConfig) -> None:
+    """Start a local Ray, or join the cluster at ``config.address``.
+
+    Raises:
+        DependencyError: no cluster answers there.
+    """
+    # Ray reads these when it is imported; a person's own settings win.
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
+    import ray
+
+    local = config.address == "local"
+    try:
+        ray.init(
+            address=config.address,
+            num_cpus=config.num_cpus if local else None,
+            include_dashboard=False if local else None,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+        )
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        raise DependencyError(
+            f"can't reach Ray at {config.address!r}: {error}".splitlines()[0],
+            where="ray.address",
+            mend="start a cluster with `ray start --head`, or use ray.address=local",
+        ) from error
+
+
+def disconnect() -> None:
+    """Leave the cluster; a local Ray and all its processes end."""
+    import ray
+
+    ray.shutdown()

@@ -1,0 +1,64 @@
+"""The unit of work: one prompt with its n samples, on the way in and on the way out. Plain data that travels."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from asynckit.rollout.prompts import Prompt
+from asynckit.rollout.record import Trajectory
+
+
+class GroupStatus(StrEnum):
+    """How a group ended."""
+
+    COMPLETED = "completed"  # every sample has a response and a reward
+    FAILED = "failed"  # at least one sample failed; its error says why
+    CANCELLED = "cancelled"  # the run was stopped first
+
+
+@dataclass(frozen=True)
+class Group:
+    """A prompt to be answered n times.
+
+    Attributes:
+        id: stable over runs; see :func:`asynckit.rollout.record.group_id`.
+        prompt: the prompt.
+        n: samples.
+        seed: of the request's randomness, derived from the run's seed and the group's id.
+        queued: seconds on ``time.time()``'s clock when it became available.
+    """
+
+    id: str
+    prompt: Prompt
+    n: int
+    seed: int
+    queued: float
+
+
+@dataclass(frozen=True)
+class FinishedGroup:
+    """A group's records and how it ended."""
+
+    id: str
+    status: GroupStatus
+    trajectories: tuple[Trajectory, ...]
+
+
+def group_seed(run_seed: int, group: str) -> int:
+    """The seed of one group's request: a different stream for every group of a run, the same at every try."""
+    return (run_seed + int(group[:15], 16)) % 2**63
+
+
+def advantages(rewards: Sequence[float | None]) -> list[float | None]:
+    """Group-relative advantages ``(r - mean) / (std + 1e-6)`` (GRPO, Shao et al. 2024, arXiv:2402.03300, as in verl).
+
+    The standard deviation is the sample one; a group of one has advantage 0. Samples without a reward get None and
+    don't count.
+    """
+    known = [reward for reward in rewards if reward is not None]
+    if len(known) < 2:
+        return [None if reward is None else 0.0 for reward in rewards]
+    mean = math.fsum(known) / len(known)
+    deviation = math.sqrt(math.fsum((reward - mean) ** 2 for reward in known) / (len(known) - 1))
+    return [None if reward is None else (reward - mean) / (deviation + 1e-6) for reward in rewards]

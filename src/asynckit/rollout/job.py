@@ -1,0 +1,33 @@
+"""What the actors of one run need to know, as plain data that travels to them."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from asynckit.engine.config import EngineConfig, SamplingParams
+from asynckit.models.config import ModelConfig
+from asynckit.rollout.config import RewardConfig, RolloutConfig
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run.
+
+    Attributes:
+        model, engine, sampling, reward, rollout: the sections of the configuration.
+        digest: digest of what determines the records' content.
+        folder: the run directory, absolute.
+        import_paths: folders that reward functions may be imported from.
+        chat: whether any prompt is a list of messages.
+        began: when the run began, seconds on ``time.time()``'s clock.
+    """
+
+    model: ModelConfig
+    engine: EngineConfig
+    sampling: SamplingParams
+    reward: RewardConfig
+    rollout: RolloutConfig
+    digest: str
+    folder: Path
+    import_paths: tuple[str, ...]
+    chat: bool
+    began: float

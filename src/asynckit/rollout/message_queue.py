@@ -1,0 +1,105 @@
+"""The queue between rollouters and whoever consumes their groups: bounded, acknowledged, never evicting.
+
+``put`` waits while the queue is full, so generation slows down to what the consumer can take (backpressure). ``get``
+hands out groups with delivery tags; a group leaves the queue only when its tag is acknowledged, and counts against the
+bound until then. After ``close`` puts are refused and ``get`` drains what is left, then returns an empty list.
+"""
+
+import asyncio
+from collections import deque
+from dataclasses import dataclass
+from typing import Any
+
+
+class QueueClosed(Exception):
+    """Put into a queue that has been closed."""
+
+
+@dataclass(frozen=True)
+class QueueStatistics:
+    """Groups waiting to be taken, taken but not acknowledged, put and acknowledged so far, and the deepest it has been."""
+
+    waiting: int
+    unacknowledged: int
+    put: int
+    acknowledged: int
+    peak: int
+
+
+class MessageQueue:
+    """A bounded first-in-first-out queue; made to run as a Ray actor, works without one.
+
+    Args:
+        capacity: how many items may be held, waiting and unacknowledged together.
+    """
+
+    def __init__(self, capacity: int) -> None:
+        assert capacity > 0
+        self._capacity = capacity
+        self._waiting: deque[Any] = deque()
+        self._unacknowledged: dict[int, Any] = {}
+        self._next_tag = 0
+        self._acknowledged = self._put = self._peak = 0
+        self._closed = False
+        self._changed = asyncio.Condition()
+
+    async def put(self, item: Any) -> None:
+        """Add an item; waits while the queue is full.
+
+        Raises:
+            QueueClosed: the queue is closed, also while waiting.
+        """
+        async with self._changed:
+            await self._changed.wait_for(lambda: self._closed or self._held() < self._capacity)
+            if self._closed:
+                raise QueueClosed
+            self._waiting.append(item)
+            self._put += 1
+            self._peak = max(self._peak, self._held())
+            self._changed.notify_all()
+
+    async def get(self, most: int, timeout: float | None = None) -> list[tuple[int, Any]]:
+        """Take up to ``most`` items as ``(tag, item)``; waits for the first one.
+
+        Returns an empty list when ``timeout`` seconds pass without one, or when the queue is closed and empty.
+        """
+        async with self._changed:
+            try:
+                async with asyncio.timeout(timeout):
+                    await self._changed.wait_for(lambda: self._closed or self._waiting)
+            except TimeoutError:
+                return []
+            taken = []
+            while self._waiting and len(taken) < most:
+                item = self._waiting.popleft()
+                self._unacknowledged[self._next_tag] = item
+                taken.append((self._next_tag, item))
+                self._next_tag += 1
+            return taken
+
+    async def acknowledge(self, tags: list[int]) -> None:
+        """Forget delivered items: whoever took them is done with them."""
+        async with self._changed:
+            for tag in tags:
+                del self._unacknowledged[tag]
+            self._acknowledged += len(tags)
+            self._changed.notify_all()
+
+    async def close(self) -> None:
+        """Refuse further items; wake everyone who waits."""
+        async with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+
+    async def drained(self) -> bool:
+        """Whether the queue is closed and every item has been taken."""
+        return self._closed and not self._waiting
+
+    async def statistics(self) -> QueueStatistics:
+        """Where things stand now."""
+        return QueueStatistics(
+            len(self._waiting), len(self._unacknowledged), self._put, self._acknowledged, self._peak
+        )
+
+    def _held(self) -> int:
+        return len(self._waiting) + len(self._unacknowledged)

@@ -1,0 +1,197 @@
+"""A rollouter: one engine, many groups at a time, one asyncio task per group.
+
+A group's task generates its samples, has them scored, turns them into records and puts the finished group into the
+message queue, where it may have to wait. Whatever goes wrong with a group is written into its records; only a broken
+engine or a lost queue ends the task with an error, which the task runner sees.
+"""
+
+import asyncio
+import time
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from asynckit.engine.config import SamplingParams
+from asynckit.engine.driver import Completion, EngineDriver
+from asynckit.engine.engine import Engine
+from asynckit.engine.request import Finish, Request
+from asynckit.engine.text import cut_at_stop
+from asynckit.errors import InputError, RequestError
+from asynckit.models.resolve import resolve_model
+from asynckit.models.tokenizer import load_tokenizer, tokenizer_digest
+from asynckit.rollout.group import FinishedGroup, Group, GroupStatus, advantages
+from asynckit.rollout.job import Job
+from asynckit.rollout.prompts import Prompt
+from asynckit.rollout.record import EngineInfo, Timing, Trajectory, check, trajectory_uid
+from asynckit.rollout.reward_worker import RewardPool
+from asynckit.rollout.rewards import Failure, RewardInput, Score
+
+
+@dataclass(frozen=True)
+class RollouterStatistics:
+    """Seconds since start, seconds in which the engine stepped, tokens sampled, tokens prefilled."""
+
+    seconds: float
+    busy_seconds: float
+    sampled_tokens: int
+    prefilled_tokens: int
+
+
+class FullyAsyncRollouter:
+    """Generates and scores groups; made to run as a Ray actor.
+
+    Args:
+        job: the run.
+        queue: handle of the message queue that takes finished groups.
+    """
+
+    def __init__(self, *, job: Job, queue: Any) -> None:
+        self._job = job
+        self._queue = queue
+        self._rewards = RewardPool(job.reward, job.import_paths, job.rollout.startup_timeout)
+
+    async def start(self) -> None:
+        """Load the model and start the reward workers.
+
+        Raises:
+            AsynckitError: the model or the reward function can't be used.
+        """
+        await asyncio.gather(asyncio.to_thread(self._load), self._rewards.start())
+        if self._job.chat and not self._tokenizer.chat_template:
+            raise InputError(
+                f"the prompts are chat messages, but {self._job.model.name} has no chat template",
+                mend="give text prompts, or a tokenizer with a template (model.tokenizer=…)",
+            )
+        self._driver = EngineDriver(self._engine)
+        self._started = time.perf_counter()
+
+    def _load(self) -> None:
+        local = resolve_model(self._job.model)
+        self._tokenizer = load_tokenizer(local, self._job.model)
+        self._engine = Engine.load(self._job.engine, self._job.model, local)
+        self._info = EngineInfo("torch", self._job.model.name, tokenizer_digest(self._tokenizer))
+
+    async def generate_group(self, group: Group) -> GroupStatus:
+        """Take one group from prompt to queue; returns how it ended once the queue has it."""
+        start = time.time()
+        try:
+            prompt_ids = self._encode(group.prompt)
+            completions = await self._driver.generate(
+                Request(group.id, prompt_ids, self._sampling_of(group), group.n)
+            )
+        except (RequestError, InputError) as error:
+            prompt_ids = ()
+            completions = [Completion(finish=Finish.ERROR, error=str(error), end=time.time()) for _ in range(group.n)]
+        texts = [self._text(completion) for completion in completions]
+        scores = await asyncio.gather(
+            *(self._score(group.prompt, text, done) for text, done in zip(texts, completions, strict=True))
+        )
+        values = [score.value if isinstance(score, Score) else None for score in scores]
+        trajectories = tuple(
+            self._record(group, index, prompt_ids, start, *parts)
+            for index, parts in enumerate(zip(completions, texts, scores, advantages(values), strict=True))
+        )
+        failed = any(isinstance(score, Failure) for score in scores)
+        status = GroupStatus.FAILED if failed else GroupStatus.COMPLETED
+        await self._queue.put.remote(FinishedGroup(group.id, status, trajectories))
+        return status
+
+    async def statistics(self) -> RollouterStatistics:
+        """What the engine has done since it started."""
+        return RollouterStatistics(
+            time.perf_counter() - self._started,
+            self._driver.busy_seconds,
+            self._driver.sampled_tokens,
+            self._driver.statistics().prefilled_tokens,
+        )
+
+    async def close(self) -> None:
+        """Stop the engine and the reward workers."""
+        await self._driver.close()
+        self._rewards.close()
+
+    def _sampling_of(self, group: Group) -> SamplingParams:
+        return SamplingParams(**{**asdict(self._job.sampling), "seed": group.seed})
+
+    def _encode(self, prompt: Prompt) -> tuple[int, ...]:
+        if prompt.messages is None:
+            return tuple(self._tokenizer(prompt.text)["input_ids"])
+        encoded = self._tokenizer.apply_chat_template(
+            [dict(message) for message in prompt.messages], add_generation_prompt=True, return_dict=True
+        )
+        return tuple(encoded["input_ids"])
+
+    def _text(self, completion: Completion) -> str:
+        text: str = self._tokenizer.decode(completion.token_ids, skip_special_tokens=True)
+        return cut_at_stop(text, self._job.sampling.stop)
+
+    async def _score(self, prompt: Prompt, text: str, completion: Completion) -> Score | Failure:
+        if completion.finish is Finish.ERROR:
+            return Failure(completion.error)
+        return await self._rewards.score(RewardInput(response=text, prompt=prompt))
+
+    def _record(
+        self,
+        group: Group,
+        index: int,
+        prompt_ids: tuple[int, ...],
+        start: float,
+        completion: Completion,
+        text: str,
+        score: Score | Failure,
+        advantage: float | None,
+    ) -> Trajectory:
+        assert completion.finish is not None
+        failed = isinstance(score, Failure)
+        status = "failed" if failed else "truncated" if completion.finish is Finish.LENGTH else "completed"
+        prompt = group.prompt
+        asked = prompt.messages or ({"role": "user", "content": prompt.text},)
+        length = len(completion.token_ids)
+        trajectory = Trajectory(
+            uid=trajectory_uid(prompt, index, self._job.sampling.seed, self._job.digest),
+            group_id=group.id,
+            sample_index=index,
+            attempt=1,
+            status=status,
+            stop_reason=completion.finish.value,
+            messages=[*(dict(message) for message in asked), {"role": "assistant", "content": text}],
+            prompt_ids=list(prompt_ids),
+            response_ids=completion.token_ids,
+            response_mask=[1] * length,
+            logprobs=completion.logprobs,
+            version_spans=version_spans(completion.versions),
+            min_version=min(completion.versions, default=0),
+            max_version=max(completion.versions, default=0),
+            reward=None if failed else score.value,
+            reward_components={} if failed else score.components,
+            advantage=advantage,
+            ground_truth=prompt.ground_truth,
+            data_source=prompt.data_source,
+            sampling={**asdict(self._sampling_of(group)), "n": group.n},
+            engine=self._info,
+            turns=1,
+            timing=self._timing(group, start, completion),
+            error=score.error if failed else "",
+            extra=dict(prompt.extra),
+        )
+        check(trajectory)
+        return trajectory
+
+    def _timing(self, group: Group, start: float, completion: Completion) -> Timing:
+        first = completion.first_token
+        return Timing(
+            queued=group.queued - self._job.began,
+            start=start - self._job.began,
+            first_token=None if first is None else first - self._job.began,
+            end=completion.end - self._job.began,
+        )
+
+
+def version_spans(versions: list[int]) -> list[tuple[int, int, int]]:
+    """Runs of equal versions as ``(start, end, version)``, end exclusive, covering all tokens in order."""
+    spans: list[tuple[int, int, int]] = []
+    for position, version in enumerate(versions):
+        if spans and spans[-1][2] == version:
+            spans[-1] = (spans[-1][0], position + 1, version)
+        else:
+            spans.append((position, position + 1, version))
+    return spans

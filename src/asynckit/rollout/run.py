@@ -1,0 +1,177 @@
+"""A rollout from the command's side: check everything, start Ray, run the task runner, show progress, stop cleanly."""
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from asynckit.console import Progress as ProgressBar
+from asynckit.console import print_note
+from asynckit.engine.config import EngineConfig, SamplingParams
+from asynckit.errors import AsynckitError, Interrupted, WorkFailed
+from asynckit.models.config import ModelConfig
+from asynckit.models.resolve import resolve_model
+from asynckit.rollout.config import PromptsConfig, RayConfig, RewardConfig, RolloutConfig
+from asynckit.rollout.group import Group, group_seed
+from asynckit.rollout.job import Job
+from asynckit.rollout.prompts import Prompt, load_prompts
+from asynckit.rollout.record import group_id
+from asynckit.rollout.rewards import choose_reward, load_reward
+from asynckit.rollout.run_directory import RunDirectory
+from asynckit.rollout.summary import Summary
+
+_STOP_SECONDS = 20.0  # a stopping run gets this long to finish its clean-up
+
+
+def run_rollout(
+    *,
+    model: ModelConfig,
+    engine: EngineConfig,
+    sampling: SamplingParams,
+    prompts: PromptsConfig,
+    reward: RewardConfig,
+    rollout: RolloutConfig,
+    ray: RayConfig,
+    config: Mapping[str, Any],
+    digest: str,
+    overwrite: bool,
+    quiet: bool,
+) -> Summary:
+    """Run a rollout to its end.
+
+    What can be wrong with the inputs is found before Ray starts and before the run directory is touched.
+
+    Args:
+        model, engine, sampling, prompts, reward, rollout, ray: the sections of the configuration.
+        config: the resolved configuration as it is written into the run directory.
+        digest: digest of what determines the records' content.
+        overwrite: whether an existing run directory may be replaced.
+        quiet: show no progress.
+
+    Raises:
+        AsynckitError: an input is wrong, something is missing, or the run failed; see the exit codes.
+    """
+    began = time.time()
+    found = load_prompts(prompts)
+    import_paths = (os.getcwd(),)
+    reward = replace(reward, name=choose_reward(reward.name, found))
+    load_reward(reward.name, import_paths=import_paths)
+    resolve_model(model, progress=not quiet)
+    directory = RunDirectory.create(Path(rollout.out or time.strftime("runs/%Y%m%d-%H%M%S")), overwrite=overwrite)
+    directory.write_config(dict(config), digest)
+    job = Job(
+        model=model,
+        engine=engine,
+        sampling=sampling,
+        reward=reward,
+        rollout=rollout,
+        digest=digest,
+        folder=directory.path,
+        import_paths=import_paths,
+        chat=any(prompt.messages is not None for prompt in found),
+        began=began,
+    )
+    with _sigterm_as_interrupt(), _ray(ray):
+        return _run(job, make_groups(found, job), quiet=quiet)
+
+
+def make_groups(prompts: list[Prompt], job: Job) -> list[Group]:
+    """One group per prompt, with ids and seeds that are the same in every run with this configuration."""
+    now = time.time()
+    groups = []
+    for prompt in prompts:
+        identity = group_id(prompt, job.sampling.seed, job.digest)
+        groups.append(Group(identity, prompt, job.rollout.n, group_seed(job.sampling.seed, identity), now))
+    return groups
+
+
+def _run(job: Job, groups: list[Group], *, quiet: bool) -> Summary:
+    import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    from asynckit.rollout.task_runner import FullyAsyncTaskRunner
+
+    # The runner writes the run directory, so it lives where the command runs.
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    runner = (
+        ray.remote(FullyAsyncTaskRunner)
+        .options(num_cpus=0, max_concurrency=16, scheduling_strategy=here)
+        .remote(job, groups)
+    )
+    result = runner.run.remote()
+    bar = ProgressBar(len(groups), "group", quiet=quiet)
+    try:
+        _show_progress(runner, result, bar)
+        return _answer(result)
+    except KeyboardInterrupt:
+        print_note(f"stopping: groups in flight are cancelled (at most {_STOP_SECONDS:.0f} s; Ctrl-C again to leave now)")
+        runner.stop.remote()
+        return _answer(result, timeout=_STOP_SECONDS)
+    finally:
+        bar.close()
+
+
+def _show_progress(runner: Any, result: Any, bar: ProgressBar) -> None:
+    """Move the bar until the run is over."""
+    import ray
+
+    ended = -1
+    while not ray.wait([result], timeout=0)[0]:
+        update = runner.progress.remote(ended)
+        ready, _ = ray.wait([update, result], num_returns=1)
+        if update not in ready:
+            return
+        progress = ray.get(update)
+        ended = progress.ended
+        reward = "" if progress.mean_reward is None else f"reward {progress.mean_reward:.3f}, "
+        bar.update(ended, f"{reward}{progress.tokens} tokens")
+
+
+def _answer(result: Any, timeout: float | None = None) -> Summary:
+    """The runner's summary, or its own error without Ray's wrapping."""
+    import ray
+    from ray.exceptions import GetTimeoutError, RayActorError, RayTaskError
+
+    try:
+        summary: Summary = ray.get(result, timeout=timeout)
+    except GetTimeoutError:
+        raise Interrupted(f"the run did not stop within {timeout:.0f} s and was killed") from None
+    except RayActorError as error:
+        raise WorkFailed(f"the task runner died: {error}".splitlines()[0]) from error
+    except RayTaskError as error:
+        if isinstance(error.cause, AsynckitError):
+            raise error.cause from None
+        raise
+    return summary
+
+
+@contextmanager
+def _sigterm_as_interrupt() -> Iterator[None]:
+    """Let SIGTERM stop a run the way Ctrl-C does."""
+
+    def interrupt(_signal: int, _frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    previous = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+
+
+@contextmanager
+def _ray(config: RayConfig) -> Iterator[None]:
+    """A connection to Ray, ended on the way out; a local Ray is started and stopped with it."""
+    from asynckit.rollout.cluster import connect, disconnect
+
+    connect(config)
+    try:
+        yield
+    finally:
+        disconnect()
