@@ -1,0 +1,172 @@
+"""The folder that one run writes into, and the care taken when one is already there."""
+
+import contextlib
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO, Self
+
+from asynckit.errors import UsageError, WorkFailed
+
+CONFIG_SCHEMA = "asynckit.config/1"
+# Everything that runs leave behind; --overwrite deletes these and nothing else.
+OWN_NAMES = (
+    "trajectories",
+    "logs",
+    "ledger.sqlite",
+    "ledger.sqlite-wal",
+    "ledger.sqlite-shm",
+    "metrics.jsonl",
+    "report.html",
+    "summary.json",
+    "config.json",
+)
+
+
+@dataclass(frozen=True)
+class RunDirectory:
+    """Paths of one run. ``create`` makes the folder; files are replaced whole, never half written.
+
+    Attributes:
+        path: the folder; absolute when it comes from ``create``.
+    """
+
+    path: Path
+
+    @property
+    def trajectories(self) -> Path:
+        """Folder of the trajectory parts."""
+        return self.path / "trajectories"
+
+    @property
+    def logs(self) -> Path:
+        """Folder of the logs of this attempt."""
+        return self.path / "logs" / "attempt-1"
+
+    @classmethod
+    def create(cls, path: str | Path, *, overwrite: bool) -> Self:
+        """Make the folder of a new run.
+
+        With ``overwrite`` an earlier run is deleted, but only where a folder holds a run and nothing else.
+        Call ``write_config`` next: a folder without it counts as no run.
+
+        Raises:
+            UsageError: something is there that may not be replaced, or the folder cannot be made.
+            WorkFailed: the earlier run cannot be deleted.
+        """
+        directory = cls(Path(path).expanduser().absolute())
+        _make_way(directory.path, overwrite=overwrite)
+        try:
+            directory.trajectories.mkdir(parents=True, exist_ok=True)
+            directory.logs.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            message = f"the run directory cannot be made: {error.strerror or error}"
+            raise UsageError(message, where=str(path), mend="choose another --out") from error
+        return directory
+
+    def write_config(self, config: Mapping[str, Any], digest: str) -> None:
+        """Write ``config.json``: the resolved settings and their digest, which make this folder a run."""
+        self._write_json("config.json", {"schema": CONFIG_SCHEMA, "digest": digest, "config": config})
+
+    def write_summary(self, summary: Mapping[str, Any]) -> None:
+        """Write ``summary.json``."""
+        self._write_json("summary.json", summary)
+
+    def _write_json(self, name: str, content: Mapping[str, Any]) -> None:
+        text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False)
+        with whole_file(self.path / name) as file:
+            file.write(text.encode() + b"\n")
+
+
+@contextlib.contextmanager
+def whole_file(path: Path) -> Iterator[BinaryIO]:
+    """A file to write that appears under ``path`` only when it is complete and on the disk.
+
+    It is written under a hidden name beside ``path``, synced, and renamed; readers see all or nothing.
+
+    Raises:
+        WorkFailed: the disk refuses; whatever was under ``path`` is still there.
+    """
+    hidden = path.with_name(f".{path.name}.tmp")
+    try:
+        try:
+            with hidden.open("wb") as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            hidden.replace(path)
+            _sync_folder(path.parent)
+        finally:
+            hidden.unlink(missing_ok=True)
+    except OSError as error:
+        mend = "free some space or mend the disk; what was written before is complete"
+        raise WorkFailed(
+            f"cannot be written: {error.strerror or error}", where=str(path), mend=mend
+        ) from error
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make the renames in a folder survive a power cut."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _make_way(path: Path, *, overwrite: bool) -> None:
+    """Leave ``path`` absent or an empty folder, or raise; nothing but a run is ever deleted."""
+    if not path.is_dir():
+        if path.exists() or path.is_symlink():
+            raise UsageError("is not a folder", where=str(path), mend="choose another --out")
+        return
+    if not any(path.iterdir()):
+        return
+    if not overwrite:
+        mend = "replace it with --overwrite, or choose another --out"
+        raise UsageError("the run directory exists and is not empty", where=str(path), mend=mend)
+    if reason := _why_kept(path):
+        mend = "choose another --out, or move it away yourself"
+        raise UsageError(f"--overwrite does not delete this folder: {reason}", where=str(path), mend=mend)
+    _delete_run(path)
+
+
+def _why_kept(path: Path) -> str:
+    """Why a folder may not be overwritten; empty when it holds one run and nothing else."""
+    if path.is_symlink():
+        return "it is a symbolic link"
+    if path.resolve() in (Path.cwd(), *Path.cwd().parents):
+        return "the working folder is in it"
+    foreign = sorted({entry.name for entry in path.iterdir()} - _own_names())
+    if foreign:
+        return f"it holds {foreign[0]}, which no run writes"
+    folders_only = all(entry.is_dir() for entry in path.rglob("*"))
+    return "" if folders_only or _is_run(path) else "it has no config.json of an asynckit run"
+
+
+def _own_names() -> set[str]:
+    return {*OWN_NAMES, *(f".{name}.tmp" for name in OWN_NAMES)}
+
+
+def _is_run(path: Path) -> bool:
+    try:
+        config = json.loads((path / "config.json").read_bytes())
+    except (OSError, ValueError):  # unreadable is as good as absent: the folder is kept
+        return False
+    return isinstance(config, dict) and str(config.get("schema", "")).startswith("asynckit.config/")
+
+
+def _delete_run(path: Path) -> None:
+    # config.json goes last: it marks a run, so a deletion that was interrupted can be repeated.
+    try:
+        for entry in sorted(path.iterdir(), key=lambda entry: entry.name == "config.json"):
+            if entry.is_dir() and not entry.is_symlink():
+                shutil.rmtree(entry)
+            else:
+                entry.unlink()
+    except OSError as error:
+        message = f"the earlier run cannot be deleted: {error.strerror or error}"
+        raise WorkFailed(message, where=str(error.filename or path), mend="delete it yourself") from error

@@ -1,0 +1,71 @@
+"""reasoning-gym tasks: reproducible prompts, settings from the command line, refusals with a mend."""
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from asynckit.errors import DependencyError, InputError
+from asynckit.rollout.config import PromptsConfig
+from asynckit.rollout.prompts import load_prompts
+from asynckit.rollout.reasoning_tasks import dataset_of
+
+CONFIG = PromptsConfig(source="reasoning_gym:chain_sum", size=5, seed=3)
+
+
+def test_prompts_are_reproducible_and_plain() -> None:
+    """The same settings give the same prompts on every machine, and they can be recorded as JSON."""
+    first, second = load_prompts(CONFIG), load_prompts(CONFIG)
+    assert first == second
+    assert len(first) == 5
+    assert first != load_prompts(replace(CONFIG, seed=4))
+    assert json.loads(json.dumps(first[2].extra)) == first[2].extra
+    assert first[2].data_source == "reasoning_gym:chain_sum"
+
+
+def test_the_entry_is_made_again_from_the_prompt() -> None:
+    """Scoring needs the task's entry, which is not carried but made again."""
+    for prompt in load_prompts(CONFIG):
+        entry = dataset_of(prompt.extra)[prompt.extra["index"]]
+        assert (entry["question"], entry["answer"]) == (prompt.text, prompt.ground_truth)
+
+
+def test_settings_are_read_as_json_where_they_parse() -> None:
+    """Settings arrive as text from the command line and reach the task with their types; limit cuts."""
+    task = {"min_terms": "2", "max_terms": "2", "allow_negation": "False"}
+    prompts = load_prompts(replace(CONFIG, task=task, limit=2))
+    assert len(prompts) == 2
+    assert prompts[0].extra["settings"] == {"min_terms": 2, "max_terms": 2, "allow_negation": False}
+
+
+@pytest.mark.parametrize(
+    ("name", "task", "place", "message"),
+    [
+        ("chainsum", {}, "reasoning_gym:chainsum", "did you mean chain_sum"),
+        ("", {}, "reasoning_gym:", "no task ''"),
+        ("chain_sum", {"max_term": "2"}, "prompts.task.max_term", "did you mean max_terms"),
+        ("chain_sum", {"size": "2"}, "prompts.task.size", "use prompts.size"),
+        ("chain_sum", {"max_terms": "many"}, "reasoning_gym:chain_sum", "cannot work with the settings"),
+        (
+            "spell_backward",
+            {"min_word_len": "60", "max_word_len": "70"},
+            "reasoning_gym:spell_backward",
+            "empty",
+        ),
+        ("chain_sum", {"min_terms": "9", "max_terms": "1"}, "reasoning_gym:chain_sum", "max_terms must be"),
+    ],
+)
+def test_wrong_tasks_and_settings_are_refused(
+    name: str, task: dict[str, str], place: str, message: str
+) -> None:
+    """Errors of the task library reach the person as what they should change."""
+    with pytest.raises(InputError, match=message) as caught:
+        load_prompts(replace(CONFIG, source=f"reasoning_gym:{name}", task=task))
+    assert caught.value.where == place
+
+
+def test_missing_library_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """reasoning-gym is an optional dependency."""
+    monkeypatch.setitem(__import__("sys").modules, "reasoning_gym", None)
+    with pytest.raises(DependencyError, match=r"asynckit\[tasks\]"):
+        load_prompts(replace(CONFIG, seed=99))
