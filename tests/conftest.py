@@ -26,7 +26,8 @@ def save_tokenizer(folder: Path) -> int:
         show_progress=False,
     )
     tokenizer.train_from_iterator(CORPUS, trainer)
-    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<|end|>", pad_token="<|end|>")
+    end = {"eos_token": "<|end|>", "pad_token": "<|end|>"}
+    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, **end)
     fast.chat_template = CHAT_TEMPLATE
     fast.save_pretrained(folder)
     return len(fast)

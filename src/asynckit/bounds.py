@@ -1,19 +1,21 @@
 """Bounds that dataclass fields declare in their metadata, and the one function that checks them.
 
-A field says ``field(default=1, metadata={"help": "samples per prompt", "min": 1})``. The config loader and the engine
-check the same declarations, so a value that one refuses the other refuses too.
+A field says ``field(default=1, metadata={"help": "samples per prompt", "min": 1})``. The config loader and
+the engine check the same declarations, so a value that one refuses the other refuses too.
 
-Metadata keys: ``help`` (one line), ``min`` and ``max`` (inclusive), ``above`` (exclusive minimum), ``choices``, ``secret``.
+Metadata keys: ``help`` (one line), ``min`` and ``max`` (inclusive), ``above`` (exclusive minimum),
+    ``choices``, ``secret``.
 """
 
 import math
+import operator
 from collections.abc import Iterator, Mapping
 from dataclasses import fields
 from typing import Any
 
 
 def violations(instance: object) -> Iterator[tuple[str, str]]:
-    """Yield ``(field name, what is wrong)`` for every field of a dataclass instance outside its declared bounds."""
+    """Yield ``(field name, what is wrong)`` for every field of a dataclass outside its declared bounds."""
     for field in fields(instance):  # type: ignore[arg-type]  # any dataclass instance
         problem = violation(getattr(instance, field.name), field.metadata)
         if problem:
@@ -21,17 +23,19 @@ def violations(instance: object) -> Iterator[tuple[str, str]]:
 
 
 def violation(value: Any, bounds: Mapping[str, Any]) -> str:
-    """What is wrong with ``value`` under the declared ``bounds``; empty when nothing is. ``None`` is always allowed."""
+    """What is wrong with ``value`` under the declared ``bounds``; empty when nothing is, as for None."""
     if value is None:
         return ""
     if isinstance(value, float) and not math.isfinite(value):
         return f"must be a finite number, not {value}"
     if "choices" in bounds and value not in bounds["choices"]:
         return f"must be one of {', '.join(map(str, bounds['choices']))}, not {value!r}"
-    if "min" in bounds and value < bounds["min"]:
-        return f"must be at least {bounds['min']}, not {value}"
-    if "max" in bounds and value > bounds["max"]:
-        return f"must be at most {bounds['max']}, not {value}"
-    if "above" in bounds and value <= bounds["above"]:
-        return f"must be greater than {bounds['above']}, not {value}"
+    limits = (
+        ("min", operator.ge, "at least"),
+        ("max", operator.le, "at most"),
+        ("above", operator.gt, "greater than"),
+    )
+    for name, holds, words in limits:
+        if name in bounds and not holds(value, bounds[name]):
+            return f"must be {words} {bounds[name]}, not {value}"
     return ""

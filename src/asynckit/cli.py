@@ -1,7 +1,7 @@
 """The Typer application: commands are imported when they are run, and errors become exit codes here alone.
 
-Typer's help asks a group for every subcommand. Importing them all would cost time for nothing, so the group serves
-placeholders that carry the summary, and replaces one by the real command when it is about to run.
+Typer's help asks a group for every subcommand. Importing them all would cost time for nothing, so the group
+serves placeholders that carry the summary, and replaces one by the real command when it is about to run.
 """
 
 import importlib
@@ -50,7 +50,10 @@ class LazyGroup(TyperGroup):
 
 
 app = typer.Typer(
-    cls=LazyGroup, no_args_is_help=True, epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"]}
+    cls=LazyGroup,
+    no_args_is_help=True,
+    epilog=EPILOG,
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
 
 
@@ -62,8 +65,9 @@ def _print_version(wanted: bool) -> None:
 
 @app.callback()
 def root(
-    version: Annotated[  # noqa: ARG001 - its callback does the work
-        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit."),
     ] = False,
 ) -> None:
     """Post-train and serve language models: asynchronous RL rollouts on one shared inference engine."""
@@ -82,7 +86,9 @@ def main() -> NoReturn:
     except Exception as error:  # noqa: BLE001 - the last line of defence: printed in full and exit code 1
         traceback.print_exc()
         console.print_error(
-            f"{type(error).__name__}: {error}", "", "this is a bug in asynckit: please report it with the lines above"
+            f"{type(error).__name__}: {error}",
+            "",
+            "this is a bug in asynckit: please report it with the lines above",
         )
         sys.exit(1)
     sys.exit(0)

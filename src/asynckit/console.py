@@ -1,7 +1,7 @@
 """What goes to the terminal: data to stdout, everything else to stderr.
 
-Progress is a tqdm bar on a terminal and one plain line every ten seconds elsewhere. ``NO_COLOR`` and non-terminals get no
-ANSI codes (rich sees to that).
+Progress is a tqdm bar on a terminal and one plain line every ten seconds elsewhere. ``NO_COLOR`` and
+non-terminals get no ANSI codes (rich sees to that).
 """
 
 import json
@@ -12,8 +12,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    import tqdm
     from rich.console import Console
-    from tqdm import tqdm
 
 HEARTBEAT_SECONDS = 10.0
 
@@ -25,7 +25,9 @@ def set_up(*, verbose: bool) -> None:
     global _verbose  # noqa: PLW0603 - one process, one command line, one verbosity
     _verbose = verbose
     level = logging.INFO if verbose else logging.WARNING
-    logging.basicConfig(stream=sys.stderr, level=level, format="%(levelname)s %(name)s: %(message)s", force=True)
+    logging.basicConfig(
+        stream=sys.stderr, level=level, format="%(levelname)s %(name)s: %(message)s", force=True
+    )
 
 
 def verbose() -> bool:
@@ -65,18 +67,20 @@ def print_error(message: str, where: str, mend: str) -> None:
 class Progress:
     """Counts finished items on stderr; silent when ``quiet``."""
 
-    def __init__(self, total: int, unit: str, *, quiet: bool, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, total: int, unit: str, *, quiet: bool, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._total = total
         self._unit = unit
         self._done = 0
         self._clock = clock
         self._started = self._last_line = clock()
         self._heartbeats = not quiet and not sys.stderr.isatty()
-        self._bar: tqdm[Any] | None = None
+        self._bar: tqdm.tqdm[Any] | None = None
         if not quiet and sys.stderr.isatty():
-            from tqdm import tqdm
+            from tqdm import tqdm as bar
 
-            self._bar = tqdm(total=total, unit=unit, file=sys.stderr, dynamic_ncols=True)
+            self._bar = bar(total=total, unit=unit, file=sys.stderr, dynamic_ncols=True)
 
     def update(self, done: int, note: str = "") -> None:
         """Show that ``done`` items are finished; ``note`` is a few words more."""
@@ -88,7 +92,9 @@ class Progress:
         now = self._clock()
         if self._heartbeats and now - self._last_line >= HEARTBEAT_SECONDS:
             self._last_line = now
-            print_note(f"{done}/{self._total} {self._unit}s after {now - self._started:.0f} s, {note}".rstrip(", "))
+            print_note(
+                f"{done}/{self._total} {self._unit}s after {now - self._started:.0f} s, {note}".rstrip(", ")
+            )
 
     def close(self) -> None:
         """Leave the terminal tidy."""

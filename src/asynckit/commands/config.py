@@ -7,7 +7,7 @@ import typer
 from asynckit.commands import options
 from asynckit.errors import UsageError
 
-app = typer.Typer(no_args_is_help=True, help="Show the resolved configuration.")
+app = typer.Typer(add_completion=False, no_args_is_help=True, help="Show the resolved configuration.")
 
 
 @app.callback()
@@ -43,7 +43,9 @@ def show(
             mend="name one, or none for all",
         )
     selection = selections[0] if selections else None
-    loaded = options.load(files=config_files, settings=settings, overrides=overrides, flags=[], verbose=verbose)
+    loaded = options.load(
+        files=config_files, settings=settings, overrides=overrides, flags=[], verbose=verbose
+    )
     if origin:
         text = render_origins(loaded, selection, as_json=json)
     else:

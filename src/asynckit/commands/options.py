@@ -12,14 +12,18 @@ if TYPE_CHECKING:
 
 ConfigFiles = Annotated[
     list[Path] | None,
-    typer.Option("--config", "-c", metavar="FILE", help="YAML file with settings; repeatable, later files win."),
+    typer.Option(
+        "--config", "-c", metavar="FILE", help="YAML file with settings; repeatable, later files win."
+    ),
 ]
 Settings = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change one setting; repeatable.")
 ]
 Overrides = Annotated[
     list[str] | None,
-    typer.Argument(metavar="[KEY=VALUE]...", help="Settings, such as sampling.temperature=0.7.", show_default=False),
+    typer.Argument(
+        metavar="[KEY=VALUE]...", help="Settings, such as sampling.temperature=0.7.", show_default=False
+    ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document to stdout.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")]
@@ -34,7 +38,7 @@ def load(
     flags: "list[Flag]",
     verbose: bool,
 ) -> "LoadedConfig":
-    """Set up the console and load the configuration from all layers. Flags whose value is None were not given."""
+    """Set up the console and load the configuration; flags whose value is None were not given."""
     from asynckit.config.load import load_config
 
     console.set_up(verbose=verbose)

@@ -7,25 +7,32 @@ import typer
 from asynckit import console
 from asynckit.commands import options
 
-app = typer.Typer()
+app = typer.Typer(add_completion=False)
 
 
 @app.command()
 def rollout(
     overrides: options.Overrides = None,
     model: Annotated[
-        str | None, typer.Option("--model", "-m", help="Built-in name, folder, GGUF file, Hub id or remote folder.")
+        str | None,
+        typer.Option("--model", "-m", help="Built-in name, folder, GGUF file, Hub id or remote folder."),
     ] = None,
     prompts: Annotated[
         str | None, typer.Option("--prompts", "-p", help="JSONL, Parquet or CSV file, or reasoning_gym:TASK.")
     ] = None,
     reward: Annotated[
         str | None,
-        typer.Option("--reward", "-r", help="exact_match, last_number, reasoning_gym, none, or module:function."),
+        typer.Option(
+            "--reward", "-r", help="exact_match, last_number, reasoning_gym, none, or module:function."
+        ),
     ] = None,
     samples: Annotated[int | None, typer.Option("-n", "--samples", help="Samples per prompt.")] = None,
-    out: Annotated[str | None, typer.Option("--out", "-o", help="Run directory; runs/<date>-<time> by default.")] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a run directory that exists.")] = False,
+    out: Annotated[
+        str | None, typer.Option("--out", "-o", help="Run directory; runs/<date>-<time> by default.")
+    ] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace a run directory that exists.")
+    ] = False,
     max_failures: Annotated[
         int | None, typer.Option("--max-failures", help="Failed samples that still count as success.")
     ] = None,

@@ -1,10 +1,11 @@
 """Attention over the block cache, registered with transformers under the name ``asynckit``.
 
-The model runs one packed row of tokens, ``[1, T]``, with the tokens of all sequences side by side. Linear layers and
-norms don't care; attention does, and gets a :class:`Batch` that says which rows belong to which sequence. Each layer
-writes its new keys and values into the cache first and reads everything back from there.
+The model runs one packed row of tokens, ``[1, T]``, with the tokens of all sequences side by side. Linear
+layers and norms don't care; attention does, and gets a :class:`Batch` that says which rows belong to which
+sequence. Each layer writes its new keys and values into the cache first and reads everything back from there.
 
-Shape letters: T tokens in the pass, B decoding sequences, H query heads, K key/value heads, D head size, L padded context.
+Shape letters: T tokens in the pass, B decoding sequences, H query heads, K key/value heads, D head size, L
+    padded context.
 """
 
 from dataclasses import dataclass
@@ -121,7 +122,9 @@ def _prefill(
     plain = segment.length == segment.context and (window is None or window >= segment.context)
     mask = None
     if not plain:
-        row = torch.arange(segment.context - segment.length, segment.context, device=query_HTD.device)[:, None]
+        row = torch.arange(segment.context - segment.length, segment.context, device=query_HTD.device)[
+            :, None
+        ]
         column = torch.arange(segment.context, device=query_HTD.device)
         mask = column <= row if window is None else (column <= row) & (column > row - window)
     return scaled_dot_product_attention(
@@ -143,9 +146,9 @@ def _decode(
     value_BKLD = values[batch.decode_blocks_BL].transpose(1, 2).flatten(2, 3)
     column = torch.arange(key_BKLD.shape[2], device=keys.device)
     context_B1 = batch.decode_context_B[:, None]
-    mask_BL = column < context_B1 if window is None else (column < context_B1) & (column >= context_B1 - window)
-    # Blocks past the context hold whatever was there before: a NaN would survive a zero weight.
-    value_BKLD = value_BKLD.masked_fill(~mask_BL[:, None, :, None], 0)
+    mask_BL = (
+        column < context_B1 if window is None else (column < context_B1) & (column >= context_B1 - window)
+    )
     out_BH1D = scaled_dot_product_attention(
         query_BH1D, key_BKLD, value_BKLD, mask_BL[:, None, None], scale=scaling, enable_gqa=True
     )

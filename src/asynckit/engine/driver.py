@@ -1,8 +1,9 @@
 """Runs an engine in a thread of its own, so that an event loop can await its completions.
 
-The thread steps while there is work and waits on a condition when there is none, so idling costs no CPU. Requests and
-aborts reach it through an inbox; its events go back to the event loop. Every call of :meth:`EngineDriver.generate` ends:
-with completions, with the engine's refusal, or, when the engine itself breaks, with that error.
+The thread steps while there is work and waits on a condition when there is none, so idling costs no CPU.
+Requests and aborts reach it through an inbox; its events go back to the event loop. Every call of
+:meth:`EngineDriver.generate` ends: with completions, with the engine's refusal, or, when the engine itself
+breaks, with that error.
 """
 
 import asyncio

@@ -1,9 +1,9 @@
 """The engine: add requests, step until they end, hear about every token.
 
-One step is plan → forward → commit. The scheduler plans, the model runs one forward pass over the tokens of all
-sequences that take part, the sampler picks the next tokens, and the step's events are returned. A sequence joins and
-leaves between steps (continuous batching, Yu et al. 2022, "Orca"). The engine is not thread-safe: one caller drives it,
-see :mod:`asynckit.engine.driver`.
+One step is plan → forward → commit. The scheduler plans, the model runs one forward pass over the tokens of
+all sequences that take part, the sampler picks the next tokens, and the step's events are returned. A
+sequence joins and leaves between steps (continuous batching, Yu et al. 2022, "Orca"). The engine is not
+thread-safe: one caller drives it, see :mod:`asynckit.engine.driver`.
 """
 
 import math
@@ -13,8 +13,9 @@ from collections.abc import Sequence as SequenceOf
 import torch
 
 from asynckit.bounds import violations
+from asynckit.engine.blocks import BlockPool
 from asynckit.engine.config import EngineConfig
-from asynckit.engine.kv_cache import BlockPool, KVCache
+from asynckit.engine.kv_cache import KVCache
 from asynckit.engine.memory import available_bytes
 from asynckit.engine.model import ModelRunner, cache_shape, choose_device, choose_dtype, load_model
 from asynckit.engine.request import Finish, Request, Sequence, TokenEvent
@@ -39,7 +40,9 @@ class Engine:
         decode: token ids to text, used for stop strings only.
     """
 
-    def __init__(self, runner: ModelRunner, scheduler: Scheduler, eos_ids: frozenset[int], decode: Decode) -> None:
+    def __init__(
+        self, runner: ModelRunner, scheduler: Scheduler, eos_ids: frozenset[int], decode: Decode
+    ) -> None:
         self._runner: ModelRunner | None = runner
         self._scheduler = scheduler
         self._eos_ids = eos_ids
@@ -63,7 +66,9 @@ class Engine:
             torch.set_num_threads(config.threads)
         device = choose_device(config)
         dtype = choose_dtype(config, device)
-        network = load_model(model.path, dtype=dtype, device=device, trust_remote_code=model_config.trust_remote_code)
+        network = load_model(
+            model.path, dtype=dtype, device=device, trust_remote_code=model_config.trust_remote_code
+        )
         tokenizer = load_tokenizer(model, model_config)
         longest = _max_model_len(config, int(network.config.max_position_embeddings))
         shape = cache_shape(network.config)
@@ -92,7 +97,7 @@ class Engine:
         self._scheduler.add(sequences)
 
     def abort(self, request_id: str) -> None:
-        """End every sample of a request that has not ended; the next step reports it. Unknown ids are ignored."""
+        """End every sample of a request that has not ended; the next step says so. Unknown ids do nothing."""
         for sequence in list(self._requests.get(request_id, ())):
             self._ended.append(self._end(sequence, Finish.ABORT))
 
@@ -120,7 +125,10 @@ class Engine:
         return events + self._commit(plan, logits_SV)
 
     def close(self) -> None:
-        """Free the model and the cache. Sequences that have not ended are dropped: abort them first to hear of it."""
+        """Free the model and the cache.
+
+        Sequences that have not ended are dropped: abort them first to hear of it.
+        """
         self._runner = None
 
     def _commit(self, plan: Plan, logits_SV: torch.Tensor) -> list[TokenEvent]:
@@ -158,6 +166,9 @@ class Engine:
         return Finish.LENGTH if len(sequence.tokens) >= self._scheduler.longest(sequence) else None
 
     def _end(self, sequence: Sequence, finish: Finish, error: str = "") -> TokenEvent:
+        if finish is Finish.ERROR and self._runner:
+            # What it computed may not be finite and must not lie in wait for the blocks' next owner.
+            self._runner.cache.clear([b for b in sequence.blocks if not self._scheduler.pool.shared(b)])
         self._scheduler.end(sequence, finish)
         self._stops.pop(sequence, None)
         request = sequence.request
@@ -186,20 +197,23 @@ class Engine:
             raise RequestError("the prompt is empty", where=where, mend="give at least one token")
         wrong = next((t for t in request.prompt_ids if not 0 <= t < self._vocabulary), None)
         if wrong is not None:
-            raise RequestError(f"token id {wrong} is outside the vocabulary of {self._vocabulary}", where=where)
+            raise RequestError(
+                f"token id {wrong} is outside the vocabulary of {self._vocabulary}", where=where
+            )
         longest = self._scheduler.max_model_len
         if len(request.prompt_ids) >= longest:
             raise RequestError(
-                f"the prompt has {len(request.prompt_ids)} tokens and leaves no room for a response: prompt and response "
-                f"together may have {longest}",
+                f"the prompt has {len(request.prompt_ids)} tokens and leaves no room for a response: "
+                f"together they may have {longest}",
                 where=where,
                 mend="shorten the prompt or raise engine.max_model_len",
             )
         need = self._scheduler.blocks_needed(Sequence(request, 0, []))
         if need > self._scheduler.pool.size:
-            size = self._scheduler.pool.block_size
+            pool = self._scheduler.pool
             raise RequestError(
-                f"the request needs {need * size} tokens of KV cache, which holds {self._scheduler.pool.size * size}",
+                f"the request needs {need * pool.block_size} tokens of KV cache, "
+                f"which holds {pool.size * pool.block_size}",
                 where=where,
                 mend="lower sampling.max_tokens or raise engine.kv_cache_tokens",
             )
@@ -217,7 +231,10 @@ def _max_model_len(config: EngineConfig, models_own: int) -> int:
 
 
 def _block_count(config: EngineConfig, longest: int, bytes_per_token: int, device: torch.device) -> int:
-    """Blocks that the cache gets: as configured, else what half of the free memory holds, at most what can be used."""
+    """Blocks that the cache gets: as configured, else what half of the free memory holds.
+
+    Never more than ``max_running`` sequences of the longest kind can use.
+    """
     if config.kv_cache_tokens:
         return max(1, config.kv_cache_tokens // config.block_size)
     free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else available_bytes()
@@ -225,6 +242,7 @@ def _block_count(config: EngineConfig, longest: int, bytes_per_token: int, devic
     blocks = min(free // 2 // (bytes_per_token * config.block_size), per_sequence * config.max_running)
     if blocks < 1:
         raise ConfigError(
-            f"{free / 2**20:.0f} MiB of free memory hold no KV cache", mend="free memory or set engine.kv_cache_tokens"
+            f"{free / 2**20:.0f} MiB of free memory hold no KV cache",
+            mend="free memory or set engine.kv_cache_tokens",
         )
     return blocks

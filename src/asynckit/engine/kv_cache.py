@@ -1,63 +1,8 @@
-"""The KV cache: which blocks belong to whom (pure accounting), and the tensors behind them.
+"""The tensors behind the blocks: keys and values of every layer."""
 
-The cache is a pool of blocks of ``block_size`` tokens. A sequence owns a list of block ids; position ``p`` of it lives
-in block ``blocks[p // block_size]`` at offset ``p % block_size``. Blocks carry reference counts, so the samples of one
-prompt share its blocks; a block that more than one sequence holds is never written: whoever wants to write takes a copy
-(copy on write). The scheme is vLLM's paged attention (Kwon et al. 2023, arXiv:2309.06180).
-"""
-
-from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    import torch
-
-
-class BlockPool:
-    """Reference counts of ``size`` blocks. Knows no tensors."""
-
-    def __init__(self, size: int, block_size: int) -> None:
-        assert size > 0
-        assert block_size > 0
-        self.size = size
-        self.block_size = block_size
-        self._references = [0] * size
-        self._free = list(range(size - 1, -1, -1))
-
-    @property
-    def free(self) -> int:
-        """How many blocks nobody holds."""
-        return len(self._free)
-
-    def blocks_for(self, tokens: int) -> int:
-        """How many blocks hold ``tokens`` tokens."""
-        return -(-tokens // self.block_size)
-
-    def take(self) -> int:
-        """Hand out a free block with one reference."""
-        block = self._free.pop()
-        assert self._references[block] == 0
-        self._references[block] = 1
-        return block
-
-    def share(self, blocks: Iterable[int]) -> None:
-        """Add one reference to each of ``blocks``."""
-        for block in blocks:
-            assert self._references[block] > 0
-            self._references[block] += 1
-
-    def release(self, blocks: Iterable[int]) -> None:
-        """Drop one reference of each of ``blocks``; those that nobody holds any more become free."""
-        for block in blocks:
-            self._references[block] -= 1
-            assert self._references[block] >= 0
-            if self._references[block] == 0:
-                self._free.append(block)
-
-    def shared(self, block: int) -> bool:
-        """Whether more than one sequence holds ``block``, so that it must not be written."""
-        return self._references[block] > 1
+import torch
 
 
 @dataclass(frozen=True)
@@ -83,14 +28,19 @@ class KVCache:
     """The tensors: per layer keys and values of shape ``[blocks, kv_heads, block_size, head_dim]``."""
 
     def __init__(
-        self, shape: CacheShape, blocks: int, block_size: int, dtype: "torch.dtype", device: "torch.device"
+        self, shape: CacheShape, blocks: int, block_size: int, dtype: torch.dtype, device: torch.device
     ) -> None:
-        import torch
-
         # Untouched pages of a CPU allocation cost no memory, so a cache may be larger than what is in use.
         size = (shape.layers, blocks, shape.kv_heads, block_size, shape.head_dim)
-        self.keys = torch.empty(size, dtype=dtype, device=device)
-        self.values = torch.empty(size, dtype=dtype, device=device)
+        # They must start finite: attention multiplies what lies past a context by zero, and a NaN would
+        # survive.
+        self.keys = torch.zeros(size, dtype=dtype, device=device)
+        self.values = torch.zeros(size, dtype=dtype, device=device)
+
+    def clear(self, blocks: list[int]) -> None:
+        """Make blocks finite again after something went wrong in them."""
+        self.keys[:, blocks] = 0
+        self.values[:, blocks] = 0
 
     def copy(self, source: int, target: int) -> None:
         """Copy one block over all layers (the copy in copy on write)."""

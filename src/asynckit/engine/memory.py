@@ -6,7 +6,10 @@ from pathlib import Path
 def available_bytes(proc: Path = Path("/proc/meminfo"), cgroup: Path = Path("/sys/fs/cgroup")) -> int:
     """Bytes that can still be allocated without swapping, cgroup v1 and v2 limits considered."""
     limits = [_meminfo(proc)]
-    for limit, usage in (("memory.max", "memory.current"), ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes")):
+    for limit, usage in (
+        ("memory.max", "memory.current"),
+        ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes"),
+    ):
         remaining = _cgroup_remaining(cgroup / limit, cgroup / usage)
         if remaining is not None:
             limits.append(remaining)

@@ -26,7 +26,9 @@ def choose_device(config: EngineConfig) -> torch.device:
     if config.device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if config.device == "cuda" and not torch.cuda.is_available():
-        reason = "this torch is built without CUDA" if torch.version.cuda is None else "torch finds no usable GPU"
+        reason = (
+            "this torch is built without CUDA" if torch.version.cuda is None else "torch finds no usable GPU"
+        )
         if os.environ.get("CUDA_VISIBLE_DEVICES") == "":
             reason = "CUDA_VISIBLE_DEVICES hides every GPU"
         raise DependencyError(f"engine.device is cuda, but {reason}", mend="use engine.device=cpu or auto")
@@ -39,7 +41,7 @@ def choose_dtype(config: EngineConfig, device: torch.device) -> torch.dtype:
         return _DTYPES[config.dtype]
     if device.type == "cuda":
         return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
-    return torch.bfloat16 if torch.backends.mkldnn.is_available() and _cpu_has_bf16() else torch.float32
+    return torch.bfloat16 if _cpu_has_bf16() else torch.float32
 
 
 def _cpu_has_bf16() -> bool:
@@ -59,7 +61,8 @@ def load_model(
         trust_remote_code: whether code in the folder may run.
 
     Raises:
-        InputError: the folder holds something other than a decoder-only causal language model that we can run right.
+        InputError: the folder holds something other than a decoder-only causal language model that we can run
+            right.
     """
     config = AutoConfig.from_pretrained(path, trust_remote_code=trust_remote_code)
     _refuse_unsupported(config, path)
@@ -68,14 +71,16 @@ def load_model(
             path, dtype=dtype, attn_implementation=NAME, trust_remote_code=trust_remote_code
         )
     except (ValueError, KeyError) as error:
-        raise InputError(f"transformers can't load this as a causal language model: {error}", where=str(path)) from error
+        raise InputError(
+            f"transformers can't load this as a causal language model: {error}", where=str(path)
+        ) from error
     if not getattr(model, "_supports_attention_backend", False):
         raise InputError(
-            f"{type(model).__name__} doesn't take an attention function from outside, so the engine can't run it",
+            f"the engine can't run this model: {type(model).__name__} takes no outside attention function",
             where=str(path),
-            mend="use a model whose transformers class supports attention backends, e.g. Llama, Qwen, Mistral, Gemma",
+            mend="use a model whose transformers class does, e.g. Llama, Qwen or Mistral",
         )
-    return model.to(device).eval()  # type: ignore[no-any-return]
+    return model.to(device).eval()
 
 
 def _refuse_unsupported(config: Any, path: Path) -> None:
@@ -120,11 +125,13 @@ class ModelRunner:
 
     @torch.inference_mode()
     def forward(self, plan: Plan) -> torch.Tensor:
-        """Run the pass; returns the logits ``[S, V]`` of the rows that sample, in the order of the plan's chunks."""
+        """Run the pass; returns the logits ``[S, V]`` of the rows that sample, in the plan's order."""
         for source, target in plan.copies:
             self.cache.copy(source, target)
         device = self.cache.keys.device
-        tokens, positions, last_rows = [], [], []
+        tokens: list[int] = []
+        positions: list[int] = []
+        last_rows: list[int] = []
         for chunk in plan.chunks:
             tokens += chunk.sequence.tokens[chunk.start : chunk.start + chunk.length]
             positions += range(chunk.start, chunk.start + chunk.length)
@@ -134,7 +141,7 @@ class ModelRunner:
             input_ids=torch.tensor([tokens], device=device),
             position_ids=torch.tensor([positions], device=device),
             use_cache=False,
-            logits_to_keep=torch.tensor(last_rows, device=device),
+            logits_to_keep=torch.tensor(last_rows, dtype=torch.long, device=device),
             batch=self._batch(plan.chunks, device),
         )
         return output.logits[0]  # type: ignore[no-any-return]

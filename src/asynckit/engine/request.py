@@ -1,7 +1,8 @@
 """What the engine is asked for and what it answers, as plain data.
 
-A :class:`Request` is one prompt with ``n`` samples. Inside the engine each sample is a :class:`Sequence`; outside, each
-step yields :class:`TokenEvent` objects. Every sample ends exactly once: one event of it carries a ``finish``.
+A :class:`Request` is one prompt with ``n`` samples. Inside the engine each sample is a :class:`Sequence`;
+outside, each step yields :class:`TokenEvent` objects. Every sample ends exactly once: one event of it carries
+a ``finish``.
 """
 
 from dataclasses import dataclass, field
@@ -43,8 +44,8 @@ class TokenEvent:
     Attributes:
         request_id, sample_index: which sample.
         token_id: the token that was sampled; None when the sample ended without one (abort, error).
-        logprob: its log-probability under softmax(logits / temperature), before any top-k, top-p or min-p cut; greedy
-            sampling reports it at temperature 1.
+        logprob: its log-probability under softmax(logits / temperature), before any top-k, top-p or min-p
+            cut; greedy sampling reports it at temperature 1.
         version: version of the weights that sampled the token.
         finish: set on the last event of a sample, and only there.
         error: one line, set when ``finish`` is ``error``.
@@ -63,8 +64,9 @@ class TokenEvent:
 class Sequence:
     """One sample on its way through the engine.
 
-    ``computed`` counts the tokens whose keys and values are in the cache: they fill ``blocks`` from the front. While
-    ``computed < len(tokens) - 1`` the sequence still prefills (its prompt or, after a preemption, its own past).
+    ``computed`` counts the tokens whose keys and values are in the cache: they fill ``blocks`` from the
+    front. While ``computed < len(tokens) - 1`` the sequence still prefills (its prompt or, after a
+    preemption, its own past).
     """
 
     request: Request

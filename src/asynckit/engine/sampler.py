@@ -1,8 +1,9 @@
 """From logits to tokens and their logprobs, vectorised over the batch.
 
-Randomness is counter-based: the uniform number behind a token is a function of (request seed, sample index, position)
-alone, so a sample does not depend on what else is in the batch, on arrival order or on preemption (the idea of Salmon et
-al. 2011, "Parallel random numbers: as easy as 1, 2, 3"; the mixing function is SplitMix64's, Steele et al. 2014).
+Randomness is counter-based: the uniform number behind a token is a function of (request seed, sample index,
+position) alone, so a sample does not depend on what else is in the batch, on arrival order or on preemption
+(the idea of Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3"; the mixing function is
+SplitMix64's, Steele et al. 2014).
 
 Shape letters: B rows (one per sampling sequence), V vocabulary.
 """
@@ -49,8 +50,8 @@ def sample(logits_BV: torch.Tensor, draws: SequenceOf[Draw]) -> tuple[list[int],
         draws: one per row.
 
     Returns:
-        Token ids, and their log-probabilities under softmax(logits / temperature) before any cut (temperature 1 for
-        greedy rows). A row whose logits hold NaN or +inf yields the logprob NaN.
+        Token ids, and their log-probabilities under softmax(logits / temperature) before any cut (temperature
+        1 for greedy rows). A row whose logits hold NaN or +inf yields the logprob NaN.
     """
     logits_BV = logits_BV.float()
     temperature_B = torch.tensor([d.sampling.temperature or 1.0 for d in draws], device=logits_BV.device)
@@ -100,7 +101,8 @@ def _cut(weight_BV: torch.Tensor, params: list[SamplingParams]) -> torch.Tensor:
 def _invert(weight_BV: torch.Tensor, uniform_B: torch.Tensor) -> torch.Tensor:
     """The first token whose cumulative weight exceeds ``uniform`` times the total.
 
-    Two levels (sums of 256 columns, then inside the chosen 256) read the weights once and add few numbers in a row.
+    Two levels (sums of 256 columns, then inside the chosen 256) read the weights once and add few numbers in
+    a row.
     """
     rows, vocabulary = weight_BV.shape
     weight_BV = torch.nn.functional.pad(weight_BV, (0, -vocabulary % _CHUNK))
@@ -108,8 +110,12 @@ def _invert(weight_BV: torch.Tensor, uniform_B: torch.Tensor) -> torch.Tensor:
     upper_BC = chunk_BCS.sum(-1).double().cumsum(-1)
     total_B1 = upper_BC[:, -1:]
     # Rounding must not lift the target to the total itself: no token would exceed it.
-    target_B1 = torch.minimum(uniform_B[:, None] * total_B1, torch.nextafter(total_B1, torch.zeros_like(total_B1)))
-    chunk_B = (upper_BC <= target_B1).sum(-1).clamp(max=upper_BC.shape[1] - 1)  # the clamp matters for NaN rows only
+    target_B1 = torch.minimum(
+        uniform_B[:, None] * total_B1, torch.nextafter(total_B1, torch.zeros_like(total_B1))
+    )
+    chunk_B = (
+        (upper_BC <= target_B1).sum(-1).clamp(max=upper_BC.shape[1] - 1)
+    )  # the clamp matters for NaN rows only
     index = torch.arange(rows, device=weight_BV.device)
     inside_BS = chunk_BCS[index, chunk_B].double()
     below_B1 = (upper_BC[index, chunk_B] - chunk_BCS[index, chunk_B].sum(-1).double())[:, None]

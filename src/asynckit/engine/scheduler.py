@@ -1,17 +1,18 @@
 """Who runs in the next step: admission, batching and finishing, as pure decisions.
 
-Each step the scheduler plans one forward pass. Running sequences come first, one token each (decode); what is left of
-the token budget goes to waiting sequences, oldest first, in chunks (prefill). A sequence is admitted when the blocks for
-its whole possible length are free, so a running sequence never runs out of cache.
+Each step the scheduler plans one forward pass. Running sequences come first, one token each (decode); what is
+left of the token budget goes to waiting sequences, oldest first, in chunks (prefill). A sequence is admitted
+when the blocks for its whole possible length are free, so a running sequence never runs out of cache.
 
-When a prompt's prefill completes, its sibling samples join by sharing its blocks, so a prompt is prefilled once however
-many samples it has, as long as they fit into the running set. Siblings that don't fit prefill on their own later.
+When a prompt's prefill completes, its sibling samples join by sharing its blocks, so a prompt is prefilled
+once however many samples it has, as long as they fit into the running set. Siblings that don't fit prefill on
+their own later.
 """
 
 from collections import deque
 from dataclasses import dataclass
 
-from asynckit.engine.kv_cache import BlockPool
+from asynckit.engine.blocks import BlockPool
 from asynckit.engine.request import Finish, Sequence
 
 
@@ -44,7 +45,7 @@ class Plan:
 
 @dataclass(frozen=True)
 class Statistics:
-    """A snapshot of the scheduler: sequences running and waiting, share of KV blocks in use, prefilled tokens."""
+    """A snapshot: sequences running and waiting, share of KV blocks in use, tokens prefilled so far."""
 
     running: int
     waiting: int
@@ -55,7 +56,9 @@ class Statistics:
 class Scheduler:
     """Owns the waiting queue, the running set and the block pool."""
 
-    def __init__(self, pool: BlockPool, *, max_running: int, max_step_tokens: int, max_model_len: int) -> None:
+    def __init__(
+        self, pool: BlockPool, *, max_running: int, max_step_tokens: int, max_model_len: int
+    ) -> None:
         self.pool = pool
         self.max_running = max_running
         self.max_step_tokens = max_step_tokens
@@ -84,7 +87,9 @@ class Scheduler:
 
     def longest(self, sequence: Sequence) -> int:
         """Tokens that ``sequence`` can reach, prompt included."""
-        return min(len(sequence.request.prompt_ids) + sequence.request.sampling.max_tokens, self.max_model_len)
+        return min(
+            len(sequence.request.prompt_ids) + sequence.request.sampling.max_tokens, self.max_model_len
+        )
 
     def blocks_needed(self, sequence: Sequence) -> int:
         """Blocks that ``sequence`` may take in its life; one more where sharing can force a copy."""
@@ -142,7 +147,11 @@ class Scheduler:
         """Waiting samples of the leader's request that fit beside it now; they become running."""
         joiners: list[Sequence] = []
         shared = len(leader.request.prompt_ids) // self.pool.block_size  # full blocks, never written again
-        while self._waiting and self._waiting[0].request is leader.request and self._admit(self._waiting[0], shared):
+        while (
+            self._waiting
+            and self._waiting[0].request is leader.request
+            and self._admit(self._waiting[0], shared)
+        ):
             sibling = self._waiting.popleft()
             self._running.append(sibling)
             joiners.append(sibling)
@@ -158,7 +167,7 @@ class Scheduler:
         return True
 
     def _make_room(self, chunk: Chunk) -> list[tuple[int, int]]:
-        """Give the chunk blocks that only its sequence holds; returns the copies that sharing makes necessary."""
+        """Give the chunk blocks that only its sequence holds; returns the copies this takes."""
         sequence, copies = chunk.sequence, []
         first = chunk.start // self.pool.block_size
         last = self.pool.blocks_for(chunk.start + chunk.length)

@@ -8,10 +8,11 @@ _REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 class IncrementalText:
     """Text of a growing list of tokens.
 
-    Decoding one token alone loses the space or the half character that it needs its neighbours for, and decoding all of
-    them at every step is quadratic. So a window is decoded twice, with and without the new tokens, and the difference is
-    the new text (the prefix and read offsets of HF's text-generation-inference). Text that ends in an incomplete
-    character is held back until the rest arrives or :meth:`finish` is called.
+    Decoding one token alone loses the space or the half character that it needs its neighbours for, and
+    decoding all of them at every step is quadratic. So a window is decoded twice, with and without the new
+    tokens, and the difference is the new text (the prefix and read offsets of HF's
+    text-generation-inference). Text that ends in an incomplete character is held back until the rest arrives
+    or :meth:`finish` is called.
     """
 
     def __init__(self, decode: Callable[[Sequence[int]], str]) -> None:

@@ -1,6 +1,7 @@
 """Settings of a rollout: prompts, rewards, the run itself, and Ray.
 
-Fields marked ``"identity": False`` change how a run goes, not what it produces: they stay out of the config digest.
+Fields marked ``"identity": False`` change how a run goes, not what it produces: they stay out of the config
+digest.
 """
 
 from dataclasses import dataclass, field
@@ -29,7 +30,7 @@ class RewardConfig:
 
     name: str = field(
         default="auto",
-        metadata={"help": "exact_match, last_number, reasoning_gym, module:function, none; auto picks by the prompts"},
+        metadata={"help": "auto, exact_match, last_number, reasoning_gym, none or module:function"},
     )
     timeout: float = field(
         default=30.0, metadata={"help": "seconds one call may take before its sample fails", "above": 0.0}
@@ -42,28 +43,66 @@ class RolloutConfig:
     """The run: samples per prompt, replicas, output and limits."""
 
     n: int = field(default=4, metadata={"help": "samples per prompt (one group)", "min": 1, "max": 1024})
-    out: str | None = field(default=None, metadata={"help": "run directory; runs/<date>-<time> by default", "identity": False})
+    out: str | None = field(
+        default=None, metadata={"help": "run directory; runs/<date>-<time> by default", "identity": False}
+    )
     format: str = field(
-        default="parquet", metadata={"help": "file format of the trajectories", "choices": ("parquet", "jsonl"), "identity": False}
+        default="parquet",
+        metadata={
+            "help": "file format of the trajectories",
+            "choices": ("parquet", "jsonl"),
+            "identity": False,
+        },
     )
-    part_samples: int = field(default=1024, metadata={"help": "samples per trajectory file", "min": 1, "identity": False})
+    part_samples: int = field(
+        default=1024, metadata={"help": "samples per trajectory file", "min": 1, "identity": False}
+    )
     part_seconds: float = field(
-        default=30.0, metadata={"help": "longest wait before finished samples are written", "above": 0.0, "identity": False}
+        default=30.0,
+        metadata={
+            "help": "longest wait before finished samples are written",
+            "above": 0.0,
+            "identity": False,
+        },
     )
-    replicas: int = field(default=1, metadata={"help": "engines that generate side by side", "min": 1, "identity": False})
+    replicas: int = field(
+        default=1, metadata={"help": "engines that generate side by side", "min": 1, "identity": False}
+    )
     cpus_per_replica: float | None = field(
-        default=None, metadata={"help": "CPUs reserved per engine; an equal share by default", "above": 0.0, "identity": False}
+        default=None,
+        metadata={
+            "help": "CPUs reserved per engine; an equal share by default",
+            "above": 0.0,
+            "identity": False,
+        },
     )
     gpus_per_replica: float | None = field(
-        default=None, metadata={"help": "GPUs reserved per engine; 1 where the cluster has GPUs", "min": 0.0, "identity": False}
+        default=None,
+        metadata={
+            "help": "GPUs reserved per engine; 1 where the cluster has GPUs",
+            "min": 0.0,
+            "identity": False,
+        },
     )
-    queue_size: int = field(default=64, metadata={"help": "finished groups that may wait to be written", "min": 1, "identity": False})
-    max_failures: int = field(default=0, metadata={"help": "failed samples that still count as success", "min": 0, "identity": False})
+    queue_size: int = field(
+        default=64,
+        metadata={"help": "finished groups that may wait to be written", "min": 1, "identity": False},
+    )
+    max_failures: int = field(
+        default=0,
+        metadata={"help": "failed samples that still count as success", "min": 0, "identity": False},
+    )
     startup_timeout: float = field(
-        default=600.0, metadata={"help": "seconds Ray and the engines may take to start", "above": 0.0, "identity": False}
+        default=600.0,
+        metadata={"help": "seconds Ray and the engines may take to start", "above": 0.0, "identity": False},
     )
     stall_timeout: float = field(
-        default=600.0, metadata={"help": "seconds without any progress before the run is ended", "above": 0.0, "identity": False}
+        default=600.0,
+        metadata={
+            "help": "seconds without any progress before the run is ended",
+            "above": 0.0,
+            "identity": False,
+        },
     )
 
 
@@ -71,5 +110,11 @@ class RolloutConfig:
 class RayConfig:
     """How to reach Ray."""
 
-    address: str = field(default="local", metadata={"help": "local starts Ray here; auto or host:port joins a cluster", "identity": False})
-    num_cpus: int | None = field(default=None, metadata={"help": "CPUs a local Ray offers; all by default", "min": 1, "identity": False})
+    address: str = field(
+        default="local",
+        metadata={"help": "local starts Ray here; auto or host:port joins a cluster", "identity": False},
+    )
+    num_cpus: int | None = field(
+        default=None,
+        metadata={"help": "CPUs a local Ray offers; all by default", "min": 1, "identity": False},
+    )

@@ -1,4 +1,4 @@
-"""The unit of work: one prompt with its n samples, on the way in and on the way out. Plain data that travels."""
+"""The unit of work: one prompt with its n samples, on the way in and on the way out."""
 
 import math
 from collections.abc import Sequence
@@ -51,10 +51,10 @@ def group_seed(run_seed: int, group: str) -> int:
 
 
 def advantages(rewards: Sequence[float | None]) -> list[float | None]:
-    """Group-relative advantages ``(r - mean) / (std + 1e-6)`` (GRPO, Shao et al. 2024, arXiv:2402.03300, as in verl).
+    """Group-relative advantages ``(r - mean) / (std + 1e-6)``.
 
-    The standard deviation is the sample one; a group of one has advantage 0. Samples without a reward get None and
-    don't count.
+    The method is GRPO's (Shao et al. 2024, arXiv:2402.03300), the details are verl's. The standard deviation
+    is the sample one; a group of one has advantage 0. Samples without a reward get None and don't count.
     """
     known = [reward for reward in rewards if reward is not None]
     if len(known) < 2:

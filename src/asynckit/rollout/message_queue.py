@@ -1,8 +1,9 @@
 """The queue between rollouters and whoever consumes their groups: bounded, acknowledged, never evicting.
 
-``put`` waits while the queue is full, so generation slows down to what the consumer can take (backpressure). ``get``
-hands out groups with delivery tags; a group leaves the queue only when its tag is acknowledged, and counts against the
-bound until then. After ``close`` puts are refused and ``get`` drains what is left, then returns an empty list.
+``put`` waits while the queue is full, so generation slows down to what the consumer can take (backpressure).
+``get`` hands out groups with delivery tags; a group leaves the queue only when its tag is acknowledged, and
+counts against the bound until then. After ``close`` puts are refused and ``get`` drains what is left, then
+returns an empty list.
 """
 
 import asyncio
@@ -17,7 +18,7 @@ class QueueClosed(Exception):
 
 @dataclass(frozen=True)
 class QueueStatistics:
-    """Groups waiting to be taken, taken but not acknowledged, put and acknowledged so far, and the deepest it has been."""
+    """Items waiting, taken but unacknowledged, put and acknowledged so far, and the most held at once."""
 
     waiting: int
     unacknowledged: int
@@ -58,10 +59,11 @@ class MessageQueue:
             self._peak = max(self._peak, self._held())
             self._changed.notify_all()
 
-    async def get(self, most: int, timeout: float | None = None) -> list[tuple[int, Any]]:
+    async def get(self, most: int, timeout: float | None = None) -> list[tuple[int, Any]]:  # noqa: ASYNC109 - crosses a process
         """Take up to ``most`` items as ``(tag, item)``; waits for the first one.
 
-        Returns an empty list when ``timeout`` seconds pass without one, or when the queue is closed and empty.
+        Returns an empty list when ``timeout`` seconds pass without one, or when the queue is closed and
+        empty.
         """
         async with self._changed:
             try:
@@ -69,7 +71,7 @@ class MessageQueue:
                     await self._changed.wait_for(lambda: self._closed or self._waiting)
             except TimeoutError:
                 return []
-            taken = []
+            taken: list[tuple[int, Any]] = []
             while self._waiting and len(taken) < most:
                 item = self._waiting.popleft()
                 self._unacknowledged[self._next_tag] = item

@@ -1,7 +1,7 @@
 """Scoring in processes of its own: a reward that hangs or crashes costs its sample, never the run.
 
-A :class:`RewardWorker` is a Ray actor that runs one reward function. A :class:`RewardPool` lends workers out one call at a
-time, gives every call a time limit, and replaces a worker that overran it or died.
+A :class:`RewardWorker` is a Ray actor that runs one reward function. A :class:`RewardPool` lends workers out
+one call at a time, gives every call a time limit, and replaces a worker that overran it or died.
 """
 
 import asyncio

@@ -1,8 +1,8 @@
 """A rollouter: one engine, many groups at a time, one asyncio task per group.
 
-A group's task generates its samples, has them scored, turns them into records and puts the finished group into the
-message queue, where it may have to wait. Whatever goes wrong with a group is written into its records; only a broken
-engine or a lost queue ends the task with an error, which the task runner sees.
+A group's task generates its samples, has them scored, turns them into records and puts the finished group
+into the message queue, where it may have to wait. Whatever goes wrong with a group is written into its
+records; only a broken engine or a lost queue ends the task with an error, which the task runner sees.
 """
 
 import asyncio
@@ -21,7 +21,7 @@ from asynckit.models.tokenizer import load_tokenizer, tokenizer_digest
 from asynckit.rollout.group import FinishedGroup, Group, GroupStatus, advantages
 from asynckit.rollout.job import Job
 from asynckit.rollout.prompts import Prompt
-from asynckit.rollout.record import EngineInfo, Timing, Trajectory, check, trajectory_uid
+from asynckit.rollout.record import EngineInfo, Timing, Trajectory, trajectory_uid
 from asynckit.rollout.reward_worker import RewardPool
 from asynckit.rollout.rewards import Failure, RewardInput, Score
 
@@ -80,7 +80,9 @@ class FullyAsyncRollouter:
             )
         except (RequestError, InputError) as error:
             prompt_ids = ()
-            completions = [Completion(finish=Finish.ERROR, error=str(error), end=time.time()) for _ in range(group.n)]
+            completions = [
+                Completion(finish=Finish.ERROR, error=str(error), end=time.time()) for _ in range(group.n)
+            ]
         texts = [self._text(completion) for completion in completions]
         scores = await asyncio.gather(
             *(self._score(group.prompt, text, done) for text, done in zip(texts, completions, strict=True))
@@ -141,28 +143,27 @@ class FullyAsyncRollouter:
         advantage: float | None,
     ) -> Trajectory:
         assert completion.finish is not None
-        failed = isinstance(score, Failure)
-        status = "failed" if failed else "truncated" if completion.finish is Finish.LENGTH else "completed"
+        value, components, error = _parts(score)
+        status = "truncated" if completion.finish is Finish.LENGTH else "completed"
         prompt = group.prompt
-        asked = prompt.messages or ({"role": "user", "content": prompt.text},)
         length = len(completion.token_ids)
-        trajectory = Trajectory(
+        return Trajectory(
             uid=trajectory_uid(prompt, index, self._job.sampling.seed, self._job.digest),
             group_id=group.id,
             sample_index=index,
             attempt=1,
-            status=status,
+            status="failed" if error else status,
             stop_reason=completion.finish.value,
-            messages=[*(dict(message) for message in asked), {"role": "assistant", "content": text}],
+            messages=[*prompt.chat(), {"role": "assistant", "content": text}],
             prompt_ids=list(prompt_ids),
             response_ids=completion.token_ids,
             response_mask=[1] * length,
             logprobs=completion.logprobs,
             version_spans=version_spans(completion.versions),
-            min_version=min(completion.versions, default=0),
-            max_version=max(completion.versions, default=0),
-            reward=None if failed else score.value,
-            reward_components={} if failed else score.components,
+            min_version=min(completion.versions, default=None),
+            max_version=max(completion.versions, default=None),
+            reward=value,
+            reward_components=components,
             advantage=advantage,
             ground_truth=prompt.ground_truth,
             data_source=prompt.data_source,
@@ -170,11 +171,9 @@ class FullyAsyncRollouter:
             engine=self._info,
             turns=1,
             timing=self._timing(group, start, completion),
-            error=score.error if failed else "",
+            error=error,
             extra=dict(prompt.extra),
         )
-        check(trajectory)
-        return trajectory
 
     def _timing(self, group: Group, start: float, completion: Completion) -> Timing:
         first = completion.first_token
@@ -184,6 +183,13 @@ class FullyAsyncRollouter:
             first_token=None if first is None else first - self._job.began,
             end=completion.end - self._job.began,
         )
+
+
+def _parts(score: Score | Failure) -> tuple[float | None, dict[str, float], str]:
+    """Reward, components and error as a record has them."""
+    if isinstance(score, Failure):
+        return None, {}, score.error
+    return score.value, score.components, ""
 
 
 def version_spans(versions: list[int]) -> list[tuple[int, int, int]]:

@@ -1,8 +1,6 @@
-"""A rollout from the command's side: check everything, start Ray, run the task runner, show progress, stop cleanly."""
+"""A rollout from the command's side: check, start Ray, run the task runner, show progress, stop cleanly."""
 
-import os
 import signal
-import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -48,7 +46,13 @@ def run_rollout(
     What can be wrong with the inputs is found before Ray starts and before the run directory is touched.
 
     Args:
-        model, engine, sampling, prompts, reward, rollout, ray: the sections of the configuration.
+        model: what to load.
+        engine: how to run it.
+        sampling: how tokens are chosen.
+        prompts: where prompts come from.
+        reward: how responses are scored.
+        rollout: the run itself.
+        ray: how to reach Ray.
         config: the resolved configuration as it is written into the run directory.
         digest: digest of what determines the records' content.
         overwrite: whether an existing run directory may be replaced.
@@ -59,11 +63,13 @@ def run_rollout(
     """
     began = time.time()
     found = load_prompts(prompts)
-    import_paths = (os.getcwd(),)
+    import_paths = (str(Path.cwd()),)
     reward = replace(reward, name=choose_reward(reward.name, found))
     load_reward(reward.name, import_paths=import_paths)
     resolve_model(model, progress=not quiet)
-    directory = RunDirectory.create(Path(rollout.out or time.strftime("runs/%Y%m%d-%H%M%S")), overwrite=overwrite)
+    directory = RunDirectory.create(
+        Path(rollout.out or time.strftime("runs/%Y%m%d-%H%M%S")).absolute(), overwrite=overwrite
+    )
     directory.write_config(dict(config), digest)
     job = Job(
         model=model,
@@ -110,7 +116,9 @@ def _run(job: Job, groups: list[Group], *, quiet: bool) -> Summary:
         _show_progress(runner, result, bar)
         return _answer(result)
     except KeyboardInterrupt:
-        print_note(f"stopping: groups in flight are cancelled (at most {_STOP_SECONDS:.0f} s; Ctrl-C again to leave now)")
+        print_note(
+            f"stopping within {_STOP_SECONDS:.0f} s: groups in flight are cancelled (Ctrl-C: leave now)"
+        )
         runner.stop.remote()
         return _answer(result, timeout=_STOP_SECONDS)
     finally:

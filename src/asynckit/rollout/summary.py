@@ -25,9 +25,10 @@ class Summary:
         submitted: groups that the run set out to do.
         mean_reward: over the samples that have one; None when none has.
         response_tokens: tokens sampled in the records written.
-        tokens_per_second: ``response_tokens`` over the seconds from the engines being ready to the last group's end.
-        response_length_p50, response_length_p95: tokens.
-        idle_ratio: share of that time in which an engine had nothing to step, mean over replicas.
+        tokens_per_second: ``response_tokens`` over the seconds from the engines being ready to the last
+        group's end. response_length_p50, response_length_p95: tokens.
+        idle_ratio: share of that time in which an engine had nothing to step, mean over replicas; None
+            where no engine could be asked.
         seconds: from the command's start to its end.
         files: the trajectory files, in order.
         errors: the most frequent sample errors and how often each occurred.
@@ -43,7 +44,7 @@ class Summary:
     tokens_per_second: float
     response_length_p50: int
     response_length_p95: int
-    idle_ratio: float
+    idle_ratio: float | None
     seconds: float
     files: list[str]
     errors: dict[str, int]
@@ -63,7 +64,7 @@ class Summary:
         if self.status == "interrupted":
             done = self.groups[GroupStatus.COMPLETED] + self.groups[GroupStatus.FAILED]
             raise Interrupted(
-                f"stopped after {done} of {self.submitted} groups; what was finished is in {self.folder}/trajectories",
+                f"stopped after {done} of {self.submitted} groups; they are in {self.folder}/trajectories",
                 mend="run it again with --overwrite or another --out to start over",
             )
         failed = self.samples.get("failed", 0)
@@ -112,7 +113,7 @@ class Tally:
 
 
 def percentile(counts: Counter[int], share: float) -> int:
-    """The smallest value that at least ``share`` of the counted values don't exceed (nearest rank); 0 for none."""
+    """Nearest-rank percentile: at least ``share`` of the counted values don't exceed it; 0 for no values."""
     rank = math.ceil(share * counts.total())
     seen = 0
     for value in sorted(counts):
@@ -138,7 +139,7 @@ def render_table(summary: Summary) -> "Table":
         ("mean reward", reward),
         ("response tokens", f"{summary.response_tokens:,} ({summary.tokens_per_second:,.1f} per second)"),
         ("response length", f"p50 {summary.response_length_p50}, p95 {summary.response_length_p95} tokens"),
-        ("engines idle", f"{summary.idle_ratio:.1%}"),
+        ("engines idle", "unknown" if summary.idle_ratio is None else f"{summary.idle_ratio:.1%}"),
         ("took", f"{summary.seconds:.1f} s"),
         ("written to", f"{summary.folder}/{files}"),
     )

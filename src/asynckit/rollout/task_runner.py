@@ -2,22 +2,29 @@
 
 ::
 
-    groups ──generate_group──> FullyAsyncRollouter × replicas ──put──> MessageQueue ──get──> consume ──> TrajectorySink
-                                 └─ RewardPool: RewardWorker × reward.workers                acknowledge ┘
+    groups ──generate_group──> FullyAsyncRollouter x replicas ──put──> MessageQueue ──get──> consume ──>
+                                 TrajectorySink └─ RewardPool: RewardWorker x reward.workers
+                                 acknowledge ┘
 
-    ============  ==========================  =======================  ===========================  ====================
-    task          consumes                    produces                 waits on                     unblocked by
-    ============  ==========================  =======================  ===========================  ====================
-    feed × slots  the next group              nothing (the rollouter   the rollouter's answer       the queue taking the
-                                              puts it into the queue)                               finished group
-    consume       finished groups             trajectory files         the queue                    a put, a part's age,
-                                                                                                    the queue closing
-    watch         token and group counts      an error if nothing      the clock                    the end of the run
-                                              moves
-    ============  ==========================  =======================  ===========================  ====================
+    ============  ==========================  =======================  ===========================
+    ==================== task          consumes                    produces                 waits on
+              unblocked by ============  ==========================  =======================
+              ===========================  ====================
+    feed x slots  the next group              nothing (the rollouter   the rollouter's answer       the queue
+                                              taking the puts it into the queue)
+                                              finished group
+    consume       finished groups             trajectory files         the queue                    a put, a
+                                                                                                    part's
+                                                                                                    age, the
+                                                                                                    queue
+                                                                                                    closing
+    watch         token and group counts      an error if nothing      the clock                    the end of
+                                              the run moves
+    ============  ==========================  =======================  ===========================
+    ====================
 
-The runner is itself a Ray actor, so the parts die with it. The first task that fails ends the run with its own error;
-everything finished until then is written first.
+The runner is itself a Ray actor, so the parts die with it. The first task that fails ends the run with its
+own error; everything finished until then is written first.
 """
 
 import asyncio
@@ -118,7 +125,9 @@ class FullyAsyncTaskRunner:
     async def _start(self) -> None:
         """Start the queue and the rollouters, and wait until they can work."""
         job = self._job
-        self._queue = ray.remote(MessageQueue).options(num_cpus=0, max_concurrency=1000).remote(job.rollout.queue_size)
+        self._queue = (
+            ray.remote(MessageQueue).options(num_cpus=0, max_concurrency=1000).remote(job.rollout.queue_size)
+        )
         rollouter = ray.remote(FullyAsyncRollouter)
         resources = replica_resources(job, ray.nodes())
         for _ in range(job.rollout.replicas):
@@ -151,11 +160,11 @@ class FullyAsyncTaskRunner:
             watch.cancel()
 
     def _slots(self) -> int:
-        """Groups in flight per replica: twice what its engine runs at once, so that none of its places waits."""
+        """Groups in flight per replica: twice what its engine runs at once, so that no place waits."""
         return 2 * -(-self._job.engine.max_running // self._job.rollout.n)
 
     async def _feed(self, rollouter: Any, remaining: Iterator[Group]) -> None:
-        """Send one group after another to a rollouter. Cancelled, it returns after the rollouter has let go."""
+        """Send one group after another to a rollouter; cancelled, wait until the rollouter has let go."""
         for group in remaining:
             if self._stopping:
                 return
@@ -171,7 +180,9 @@ class FullyAsyncTaskRunner:
             except TaskCancelledError:
                 return
             except RayActorError as error:
-                raise WorkFailed(f"a rollouter died: {error}".splitlines()[0], mend="see its log in Ray's folder") from error
+                raise WorkFailed(
+                    f"a rollouter died: {error}".splitlines()[0], mend="see its log in Ray's folder"
+                ) from error
             self._ended += 1
             self._moved.set()
             self._moved.clear()
@@ -180,6 +191,8 @@ class FullyAsyncTaskRunner:
         """Write finished groups; acknowledge them once the sink has them."""
         while True:
             batch = await self._queue.get.remote(_BATCH, self._sink.due())
+            if self._sink.due() == 0:
+                await asyncio.to_thread(self._sink.flush)
             if not batch and await self._queue.drained.remote():
                 return
             groups: list[FinishedGroup] = [group for _, group in batch]
@@ -201,8 +214,8 @@ class FullyAsyncTaskRunner:
             elif time.monotonic() - since > limit:
                 queue = await self._queue.statistics.remote()
                 raise WorkFailed(
-                    f"nothing has moved for rollout.stall_timeout={limit:g} s: {self._ended} of {len(self._groups)} "
-                    f"groups have ended; the queue is {queue}",
+                    f"nothing has moved for rollout.stall_timeout={limit:g} s: {self._ended} of "
+                    f"{len(self._groups)} groups have ended; the queue is {queue}",
                     mend="look at the reward function first; --verbose shows more",
                 )
 
@@ -231,14 +244,14 @@ class FullyAsyncTaskRunner:
             folder=str(job.folder),
         )
 
-    async def _idle_ratio(self, seconds: float) -> float:
+    async def _idle_ratio(self, seconds: float) -> float | None:
         if not self._rollouters:
-            return 1.0
+            return None
         try:
             async with asyncio.timeout(10.0):
                 statistics = await self._statistics()
         except (RayActorError, RayTaskError, TimeoutError):
-            return float("nan")  # an engine that is gone can't be asked; the run's own error says so
+            return None  # an engine that is gone can't be asked; the run's own error says so
         return max(0.0, 1 - sum(s.busy_seconds for s in statistics) / seconds / len(statistics))
 
     async def _close(self) -> None:
@@ -272,7 +285,10 @@ def _first_cause(group: BaseExceptionGroup[BaseException]) -> BaseException:
 
 
 def replica_resources(job: Job, nodes: list[dict[str, Any]]) -> dict[str, float]:
-    """What one replica asks Ray for: as configured, else an equal share of the CPUs and one GPU where there are any."""
+    """What one replica asks Ray for.
+
+    As configured, else an equal share of the CPUs, and one GPU where there are any.
+    """
     alive = [node["Resources"] for node in nodes if node["Alive"]]
     total = sum(resources.get("CPU", 0.0) for resources in alive)
     largest = max(resources.get("CPU", 0.0) for resources in alive)

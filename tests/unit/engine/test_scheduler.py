@@ -3,8 +3,8 @@
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from asynckit.engine.blocks import BlockPool
 from asynckit.engine.config import SamplingParams
-from asynckit.engine.kv_cache import BlockPool
 from asynckit.engine.request import Finish, Request, Sequence
 from asynckit.engine.scheduler import Plan, Scheduler
 
@@ -48,7 +48,7 @@ requests = st.lists(
 def test_random_schedules_end_every_sequence_once_and_free_every_block(
     shapes: list[tuple[int, int, int]], max_running: int, budget: int, data: st.DataObject
 ) -> None:
-    """Whatever arrives and whatever is aborted, work ends, the budget holds and no block is lost or written twice."""
+    """Whatever arrives or is aborted, work ends, the budget holds, no block is lost or written twice."""
     scheduler = make(max_running, budget)
     arriving = [sequences_of(str(i), p, n, m) for i, (p, n, m) in enumerate(shapes)]
     everyone = [s for group in arriving for s in group]
@@ -90,7 +90,7 @@ def test_a_prompt_is_prefilled_once_for_all_its_samples() -> None:
 
 
 def test_a_shared_block_is_copied_before_it_is_written() -> None:
-    """Samples that share a half-filled block each write into their own copy; the last one keeps the original."""
+    """Samples that share a half-filled block write into copies; the last one keeps the original."""
     scheduler = make(max_running=8, max_step_tokens=64)
     scheduler.add(sequences_of("a", prompt=6, n=3))
     advance(scheduler, scheduler.plan())
@@ -115,7 +115,7 @@ def test_a_long_prompt_is_prefilled_in_chunks_beside_decoding() -> None:
 
 
 def test_a_sequence_waits_until_its_whole_length_fits() -> None:
-    """A running sequence never runs out of cache, because the cache for its longest response is kept for it."""
+    """A running sequence never runs out of cache: room for its longest response is kept."""
     scheduler = make(pool=5)
     scheduler.add(sequences_of("a", prompt=8, max_tokens=4))
     scheduler.add(sequences_of("b", prompt=8, max_tokens=4))
