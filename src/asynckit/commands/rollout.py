@@ -71,8 +71,9 @@ def rollout(
         reward=root.reward,
         rollout=root.rollout,
         ray=root.ray,
-        config=loaded.to_dict(mask=True),
+        config=loaded.to_replay(),
         digest=loaded.digest,
+        identity=loaded.identity,
         overwrite=overwrite,
         quiet=quiet,
     )

@@ -42,6 +42,7 @@ from asynckit.config.values import declares_text, digest_of, escaped, help_for, 
 from asynckit.errors import ConfigError
 
 PREFIX = "ASYNCKIT_"
+RUN_SCHEMA = "asynckit.config/1"
 NULLS = ("", "~", "null", "Null", "NULL")
 
 
@@ -62,15 +63,23 @@ class LoadedConfig:
         root: the schema's dataclasses with resolved values.
         histories: for every dotted key, all values it was given, oldest first; the last one won.
         digest: 16 hexadecimal digits that depend on the resolved values only, not on where they came from.
+        identity: the same over the values that determine what a run produces: two runs with one identity and
+            the same inputs make the same records, whatever their output folder, replicas or timeouts.
     """
 
     root: Root
     histories: Mapping[str, tuple[Origin, ...]]
     digest: str
+    identity: str
 
     def to_dict(self, *, mask: bool = False) -> dict[str, Any]:
         """The resolved values as nested mappings that JSON can hold; ``mask`` hides secrets."""
         return plain(self.root, mask=mask)
+
+    def to_replay(self) -> dict[str, Any]:
+        """What a run writes down: secrets masked, and nothing in it is interpolated a second time."""
+        values: dict[str, Any] = escaped(self.to_dict(mask=True))
+        return values
 
 
 def load_config(
@@ -105,7 +114,8 @@ def load_config(
     return LoadedConfig(
         root=root,
         histories={dotted(path): history for path, history in histories.items()},
-        digest=digest_of(plain(root, mask=False)),
+        digest=digest_of(plain(root)),
+        identity=digest_of(plain(root, identity=True)),
     )
 
 
@@ -137,7 +147,19 @@ def _from_file(schema: Schema, file: pathlib.Path) -> Iterator[Setting]:
     except OmegaConfBaseException as error:
         path = tuple(re.split(r"[.\[]", str(error.full_key or "")))
         raise _unreadable(error, leaf_at(schema, path), locate(mark_of(node, path, key=False))) from error
-    yield from spread(schema, (), values, "file", lambda path, key: locate(mark_of(node, path, key=key)))
+    within = _settings_within(node)
+    if within is not node:
+        values = values["config"]  # type: ignore[index,call-overload]  # node shows that it is there
+    yield from spread(schema, (), values, "file", lambda path, key: locate(mark_of(within, path, key=key)))
+
+
+def _settings_within(node: yaml.MappingNode) -> yaml.Node:
+    """The node that holds the sections: a run's config.json has them one level down."""
+    entries: dict[str, yaml.Node] = {key.value: value for key, value in node.value}
+    schema = entries.get("schema")
+    if isinstance(schema, yaml.ScalarNode) and schema.value == RUN_SCHEMA:
+        return entries.get("config", node)
+    return node
 
 
 def _from_environment(schema: Schema, environ: Mapping[str, str]) -> Iterator[Setting]:

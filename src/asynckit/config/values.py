@@ -109,17 +109,21 @@ def masked(value: Any, metadata: Mapping[str, Any]) -> Any:
     return "***" + hashlib.sha256(str(value).encode("utf-8", "surrogateescape")).hexdigest()[:8]
 
 
-def plain(instance: Any, *, mask: bool) -> dict[str, Any]:
-    """A dataclass as nested mappings, lists and scalars that JSON can hold; ``mask`` hides secrets."""
+def plain(instance: Any, *, mask: bool = False, identity: bool = False) -> dict[str, Any]:
+    """A dataclass as nested mappings, lists and scalars that JSON can hold.
+
+    ``mask`` hides secrets; ``identity`` leaves out what changes how a run goes but not what it produces.
+    """
     return {
-        field.name: _plain(getattr(instance, field.name), field.metadata, mask=mask)
+        field.name: _plain(getattr(instance, field.name), field.metadata, mask=mask, identity=identity)
         for field in fields(instance)
+        if not identity or field.metadata.get("identity", True)
     }
 
 
-def _plain(value: Any, metadata: Mapping[str, Any], *, mask: bool) -> Any:
+def _plain(value: Any, metadata: Mapping[str, Any], *, mask: bool, identity: bool) -> Any:
     if is_dataclass(value):
-        return plain(value, mask=mask)
+        return plain(value, mask=mask, identity=identity)
     if isinstance(value, tuple):
         value = list(value)
     return masked(value, metadata) if mask else value

@@ -21,6 +21,10 @@ class PromptsConfig:
     task: dict[str, str] = field(
         default_factory=dict, metadata={"help": "settings of a generated task, e.g. prompts.task.max_terms=2"}
     )
+    chat: bool | None = field(
+        default=None,
+        metadata={"help": "put text prompts into a user message; by default only a generated task's"},
+    )
     system: str | None = field(default=None, metadata={"help": "system message put before every prompt"})
 
 

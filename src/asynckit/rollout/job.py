@@ -14,7 +14,7 @@ class Job:
 
     Attributes:
         model, engine, sampling, reward, rollout: the sections of the configuration.
-        digest: digest of what determines the records' content.
+        identity: digest of the settings that determine what the run produces.
         folder: the run directory, absolute.
         import_paths: folders that reward functions may be imported from.
         chat: whether any prompt is a list of messages.
@@ -26,7 +26,7 @@ class Job:
     sampling: SamplingParams
     reward: RewardConfig
     rollout: RolloutConfig
-    digest: str
+    identity: str
     folder: Path
     import_paths: tuple[str, ...]
     chat: bool

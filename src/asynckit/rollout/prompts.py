@@ -60,8 +60,10 @@ def load_prompts(config: PromptsConfig) -> list[Prompt]:
         InputError: a file, row or task setting cannot be used; ``where`` is the file and line.
         DependencyError: the source is a reasoning-gym task and reasoning_gym is not installed.
     """
-    found = _generated(config) if config.source.startswith(PREFIX) else _from_file(config.source)
-    prompts = [_with_system(prompt, config.system) for prompt in islice(found, config.limit)]
+    generated = config.source.startswith(PREFIX)
+    found = _generated(config) if generated else _from_file(config.source)
+    chat = generated if config.chat is None else config.chat
+    prompts = [_dressed(prompt, chat=chat, system=config.system) for prompt in islice(found, config.limit)]
     if not prompts:
         raise InputError(
             "there are no prompts in it", where=config.source, mend=f"write rows such as {EXAMPLE}"
@@ -81,9 +83,10 @@ def _from_file(source: str) -> Iterator[Prompt]:
         yield prompt_from_row(row, index=index, where=where, data_source=path.name)
 
 
-def _with_system(prompt: Prompt, system: str | None) -> Prompt:
+def _dressed(prompt: Prompt, *, chat: bool, system: str | None) -> Prompt:
+    """The prompt as the model gets it: as chat messages where asked, with the system message before them."""
     if system is None:
-        return prompt
+        return replace(prompt, text=None, messages=tuple(prompt.chat())) if chat else prompt
     messages = prompt.chat()
     if messages[0]["role"] == "system":
         raise InputError(

@@ -6,6 +6,7 @@ records; only a broken engine or a lost queue ends the task with an error, which
 """
 
 import asyncio
+import logging
 import time
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -20,10 +21,13 @@ from asynckit.models.resolve import resolve_model
 from asynckit.models.tokenizer import load_tokenizer, tokenizer_digest
 from asynckit.rollout.group import FinishedGroup, Group, GroupStatus, advantages
 from asynckit.rollout.job import Job
+from asynckit.rollout.logs import log_to_file
 from asynckit.rollout.prompts import Prompt
 from asynckit.rollout.record import EngineInfo, Timing, Trajectory, trajectory_uid
 from asynckit.rollout.reward_worker import RewardPool
 from asynckit.rollout.rewards import Failure, RewardInput, Score
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -42,9 +46,11 @@ class FullyAsyncRollouter:
     Args:
         job: the run.
         queue: handle of the message queue that takes finished groups.
+        name: of its log file.
     """
 
-    def __init__(self, *, job: Job, queue: Any) -> None:
+    def __init__(self, *, job: Job, queue: Any, name: str) -> None:
+        log_to_file(job.folder, name)
         self._job = job
         self._queue = queue
         self._rewards = RewardPool(job.reward, job.import_paths, job.rollout.startup_timeout)
@@ -59,7 +65,7 @@ class FullyAsyncRollouter:
         if self._job.chat and not self._tokenizer.chat_template:
             raise InputError(
                 f"the prompts are chat messages, but {self._job.model.name} has no chat template",
-                mend="give text prompts, or a tokenizer with a template (model.tokenizer=…)",
+                mend="use prompts.chat=false, or a tokenizer with a template (model.tokenizer=…)",
             )
         self._driver = EngineDriver(self._engine)
         self._started = time.perf_counter()
@@ -92,8 +98,10 @@ class FullyAsyncRollouter:
             self._record(group, index, prompt_ids, start, *parts)
             for index, parts in enumerate(zip(completions, texts, scores, advantages(values), strict=True))
         )
-        failed = any(isinstance(score, Failure) for score in scores)
-        status = GroupStatus.FAILED if failed else GroupStatus.COMPLETED
+        failures = [score.error for score in scores if isinstance(score, Failure)]
+        if failures:
+            log.warning("%s: %d samples failed: %s", group.prompt.where, len(failures), failures[0])
+        status = GroupStatus.FAILED if failures else GroupStatus.COMPLETED
         await self._queue.put.remote(FinishedGroup(group.id, status, trajectories))
         return status
 
@@ -148,7 +156,7 @@ class FullyAsyncRollouter:
         prompt = group.prompt
         length = len(completion.token_ids)
         return Trajectory(
-            uid=trajectory_uid(prompt, index, self._job.sampling.seed, self._job.digest),
+            uid=trajectory_uid(prompt, index, self._job.sampling.seed, self._job.identity),
             group_id=group.id,
             sample_index=index,
             attempt=1,

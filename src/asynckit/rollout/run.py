@@ -1,6 +1,7 @@
 """A rollout from the command's side: check, start Ray, run the task runner, show progress, stop cleanly."""
 
 import signal
+import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -38,6 +39,7 @@ def run_rollout(
     ray: RayConfig,
     config: Mapping[str, Any],
     digest: str,
+    identity: str,
     overwrite: bool,
     quiet: bool,
 ) -> Summary:
@@ -54,7 +56,8 @@ def run_rollout(
         rollout: the run itself.
         ray: how to reach Ray.
         config: the resolved configuration as it is written into the run directory.
-        digest: digest of what determines the records' content.
+        digest: digest of the whole configuration.
+        identity: digest of the settings that determine what the run produces.
         overwrite: whether an existing run directory may be replaced.
         quiet: show no progress.
 
@@ -66,7 +69,7 @@ def run_rollout(
     import_paths = (str(Path.cwd()),)
     reward = replace(reward, name=choose_reward(reward.name, found))
     load_reward(reward.name, import_paths=import_paths)
-    resolve_model(model, progress=not quiet)
+    resolve_model(model, progress=not quiet and sys.stderr.isatty())
     directory = RunDirectory.create(
         Path(rollout.out or time.strftime("runs/%Y%m%d-%H%M%S")).absolute(), overwrite=overwrite
     )
@@ -77,13 +80,13 @@ def run_rollout(
         sampling=sampling,
         reward=reward,
         rollout=rollout,
-        digest=digest,
+        identity=identity,
         folder=directory.path,
         import_paths=import_paths,
         chat=any(prompt.messages is not None for prompt in found),
         began=began,
     )
-    with _sigterm_as_interrupt(), _ray(ray):
+    with _ray(ray), _sigterm_as_interrupt():  # in this order: Ray puts a handler of its own in place
         return _run(job, make_groups(found, job), quiet=quiet)
 
 
@@ -92,7 +95,7 @@ def make_groups(prompts: list[Prompt], job: Job) -> list[Group]:
     now = time.time()
     groups = []
     for prompt in prompts:
-        identity = group_id(prompt, job.sampling.seed, job.digest)
+        identity = group_id(prompt, job.sampling.seed, job.identity)
         groups.append(Group(identity, prompt, job.rollout.n, group_seed(job.sampling.seed, identity), now))
     return groups
 

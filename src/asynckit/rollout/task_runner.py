@@ -28,6 +28,7 @@ own error; everything finished until then is written first.
 """
 
 import asyncio
+import logging
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -39,6 +40,7 @@ from ray.exceptions import RayActorError, RayTaskError, TaskCancelledError
 from asynckit.errors import AsynckitError, DependencyError, WorkFailed
 from asynckit.rollout.group import FinishedGroup, Group, GroupStatus
 from asynckit.rollout.job import Job
+from asynckit.rollout.logs import log_to_file
 from asynckit.rollout.message_queue import MessageQueue
 from asynckit.rollout.rollouter import FullyAsyncRollouter, RollouterStatistics
 from asynckit.rollout.run_directory import RunDirectory
@@ -47,6 +49,8 @@ from asynckit.rollout.summary import Summary, Tally, percentile
 
 _BATCH = 64  # groups taken from the queue at a time
 _WATCH_SECONDS = 5.0
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -68,6 +72,7 @@ class FullyAsyncTaskRunner:
     """
 
     def __init__(self, job: Job, groups: list[Group]) -> None:
+        log_to_file(job.folder, "task-runner")
         self._job = job
         self._groups = groups
         self._tally = Tally()
@@ -98,6 +103,7 @@ class FullyAsyncTaskRunner:
             await self._work()
             status = "interrupted" if self._stopping else "done"
         except BaseExceptionGroup as group:
+            log.exception("the run failed")
             raise _first_cause(group) from group
         finally:
             await asyncio.to_thread(self._sink.close)
@@ -118,6 +124,7 @@ class FullyAsyncTaskRunner:
 
     async def stop(self) -> None:
         """Cancel the groups in flight; ``run`` then ends as interrupted, with everything finished on disk."""
+        log.info("asked to stop")
         self._stopping = True
         for feed in self._feeds:
             feed.cancel()
@@ -130,10 +137,9 @@ class FullyAsyncTaskRunner:
         )
         rollouter = ray.remote(FullyAsyncRollouter)
         resources = replica_resources(job, ray.nodes())
-        for _ in range(job.rollout.replicas):
-            self._rollouters.append(
-                rollouter.options(max_concurrency=10_000, **resources).remote(job=job, queue=self._queue)
-            )
+        for replica in range(job.rollout.replicas):
+            actor = rollouter.options(max_concurrency=10_000, **resources)
+            self._rollouters.append(actor.remote(job=job, queue=self._queue, name=f"rollouter-{replica}"))
         try:
             async with asyncio.timeout(job.rollout.startup_timeout):
                 await asyncio.gather(*(rollouter.start.remote() for rollouter in self._rollouters))
@@ -144,6 +150,7 @@ class FullyAsyncTaskRunner:
                 mend="ask for fewer replicas or resources than `ray status` shows, or wait longer",
             ) from None
         self._ready_at = time.time()
+        log.info("%d engines are ready, each with %s", job.rollout.replicas, resources)
 
     async def _work(self) -> None:
         remaining = iter(self._groups)

@@ -1,0 +1,211 @@
+"""Rollouts through the real command line, a real Ray and a real (tiny) model."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from command_line import TINY, Run, environment
+from transformers import AutoModelForCausalLM
+
+from asynckit.rollout.record import Trajectory
+from asynckit.rollout.sinks import read_trajectories
+
+REWARDS = """
+import time
+
+def raises_on_three(response, prompt):
+    if "3 +" in prompt:
+        raise ValueError("three is unlucky")
+    return 1.0
+
+def hangs_on_three(response, prompt):
+    time.sleep(600 if "3 +" in prompt else 0)
+    return {"score": 0.5, "speed": 1}
+
+def slow(response):
+    time.sleep(600)
+    return 0.0
+"""
+
+
+def recomputed(folder: Path, trajectories: list[Trajectory], dtype: torch.dtype) -> float:
+    """The largest difference between recorded logprobs and those of one plain forward pass per sample."""
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype)
+    worst = 0.0
+    for t in trajectories:
+        ids = torch.tensor([t.prompt_ids + t.response_ids])
+        with torch.inference_mode():
+            logits = model(ids).logits[0, len(t.prompt_ids) - 1 : -1].float()
+        temperature = t.sampling["temperature"]
+        chosen = (logits / temperature).log_softmax(-1)[range(len(t.response_ids)), t.response_ids]
+        worst = max(worst, (chosen - torch.tensor(t.logprobs)).abs().max().item())
+    return worst
+
+
+def ray_processes() -> set[int]:
+    """Process ids of everything that belongs to a Ray."""
+    found = set()
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                command = (entry / "cmdline").read_text()
+            except OSError:
+                continue  # it ended while we looked
+            if "raylet" in command or "gcs_server" in command or command.startswith("ray::"):
+                found.add(int(entry.name))
+    return found
+
+
+def test_a_rollout_writes_every_sample_with_exact_logprobs(
+    asynckit: Run, tiny_llama: Path, sums: Path
+) -> None:
+    """The promise of the main command: ids, masks and logprobs to trust, and a true summary."""
+    before = ray_processes()
+    done = asynckit(
+        *("rollout", "-m", str(tiny_llama), "-p", str(sums), "-n", "3", "-o", "out", "--json"),
+        *("sampling.temperature=0.8", *TINY),
+    )
+    assert done.returncode == 0, done.stderr
+    summary = json.loads(done.stdout)
+    assert summary["groups"] == {"completed": 10, "failed": 0, "cancelled": 0}
+    assert summary["submitted"] == 10
+    trajectories = list(read_trajectories(sums.parent / "out" / "trajectories"))
+    assert len({t.uid for t in trajectories}) == len(trajectories) == 30
+    for t in trajectories:
+        assert len(t.response_ids) == len(t.response_mask) == len(t.logprobs) > 0
+        assert t.status in {"completed", "truncated"}
+        assert t.messages[0]["content"].endswith("+ 1 = ")
+    assert recomputed(tiny_llama, trajectories, torch.float32) < 1e-3
+    assert summary["response_tokens"] == sum(len(t.response_ids) for t in trajectories)
+    assert json.loads((sums.parent / "out" / "summary.json").read_text()) == summary
+    assert json.loads((sums.parent / "out" / "config.json").read_text())["config"]["rollout"]["n"] == 3
+    assert ray_processes() <= before
+
+
+def test_the_same_seed_gives_the_same_trajectories(asynckit: Run, tiny_llama: Path, sums: Path) -> None:
+    """Two runs with one seed differ in timing only, whatever the number of engines; another seed differs."""
+
+    def run(out: str, *settings: str) -> dict[str, list[int]]:
+        files = ("-p", str(sums), "-o", out, "rollout.format=jsonl")
+        done = asynckit("rollout", "-m", str(tiny_llama), *files, *TINY, *settings)
+        assert done.returncode == 0, done.stderr
+        return {t.uid: t.response_ids for t in read_trajectories(sums.parent / out / "trajectories")}
+
+    first = run("one")
+    assert run("two", "rollout.replicas=2") == first
+    assert run("other", "sampling.seed=1") != first
+
+
+def test_a_run_s_config_replays_to_the_same_run(asynckit: Run, tiny_llama: Path, sums: Path) -> None:
+    """The config.json of a run, given back with -c, makes the same records."""
+    arguments = ("rollout", "-m", str(tiny_llama), "-p", str(sums), "-n", "2", "sampling.top_k=9", *TINY)
+    assert asynckit(*arguments, "-o", "one").returncode == 0
+    done = asynckit("rollout", "-c", "one/config.json", "-o", "two")
+    assert done.returncode == 0, done.stderr
+    one, two = (
+        {t.uid: t.response_ids for t in read_trajectories(sums.parent / out / "trajectories")}
+        for out in ("one", "two")
+    )
+    assert one == two
+
+
+def test_a_reward_that_raises_fails_its_samples_and_the_run(
+    asynckit: Run, tiny_llama: Path, sums: Path
+) -> None:
+    """The failed samples are recorded with the reason, the others are kept, the exit code is 1."""
+    (sums.parent / "rewards.py").write_text(REWARDS)
+    arguments = ("rollout", "-m", str(tiny_llama), "-p", str(sums), "-n", "2", *TINY)
+    done = asynckit(*arguments, "-o", "out", "--reward", "rewards:raises_on_three")
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    assert "three is unlucky" in done.stderr
+    trajectories = list(read_trajectories(sums.parent / "out" / "trajectories"))
+    failed = [t for t in trajectories if t.status == "failed"]
+    assert len(trajectories) == 20
+    assert len(failed) == 2
+    assert all("three is unlucky" in t.error and t.reward is None for t in failed)
+    assert all(t.reward == 1.0 for t in trajectories if t.status != "failed")
+
+
+def test_a_reward_that_hangs_costs_its_samples_only(asynckit: Run, tiny_llama: Path, sums: Path) -> None:
+    """A call over reward.timeout is ended, and allowed failures leave exit code 0."""
+    (sums.parent / "rewards.py").write_text(REWARDS)
+    done = asynckit(
+        *("rollout", "-m", str(tiny_llama), "-p", str(sums), "-n", "1", "-o", "out", "--json"),
+        *("--max-failures", "1", "--reward", "rewards:hangs_on_three", "reward.timeout=1", *TINY),
+    )
+    assert done.returncode == 0, done.stderr
+    summary = json.loads(done.stdout)
+    assert summary["groups"] == {"completed": 9, "failed": 1, "cancelled": 0}
+    assert any("longer than reward.timeout" in error for error in summary["errors"])
+    components = [
+        t.reward_components for t in read_trajectories(sums.parent / "out" / "trajectories") if t.reward
+    ]
+    assert components == [{"speed": 1.0}] * 9
+
+
+def test_a_prompt_that_is_too_long_fails_alone(asynckit: Run, tiny_llama: Path, sums: Path) -> None:
+    """One impossible prompt does not take the others down."""
+    with sums.open("a") as file:
+        file.write(json.dumps({"prompt": "long " * 2000, "answer": "1"}) + "\n")
+    done = asynckit("rollout", "-m", str(tiny_llama), "-p", str(sums), "-n", "1", "-o", "out", *TINY)
+    assert done.returncode == 1
+    assert "leaves no room" in done.stderr
+    statuses = [t.status for t in read_trajectories(sums.parent / "out" / "trajectories")]
+    assert sorted(statuses).count("failed") == 1
+    assert len(statuses) == 11
+
+
+@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_stops_cleanly(tiny_llama: Path, sums: Path, stop: signal.Signals) -> None:
+    """Ctrl-C ends in seconds with 130, keeps what is finished, and leaves no Ray process behind."""
+    before = ray_processes()
+    (sums.parent / "rewards.py").write_text(REWARDS)
+    command = [
+        *(sys.executable, "-m", "asynckit", "rollout", "-m", str(tiny_llama), "-p", str(sums)),
+        *("-o", "out", "--reward", "rewards:slow", *TINY),
+    ]
+    with subprocess.Popen(
+        command, cwd=sums.parent, env=environment(), stderr=subprocess.PIPE, text=True, start_new_session=True
+    ) as process:
+        log = sums.parent / "out" / "logs" / "attempt-1" / "task-runner.log"
+        deadline = time.monotonic() + 120
+        while not (log.is_file() and "engines are ready" in log.read_text()):
+            assert process.poll() is None, process.stderr.read() if process.stderr else ""
+            assert time.monotonic() < deadline
+            time.sleep(0.2)
+        # The whole group gets it, as from a terminal.
+        os.killpg(process.pid, stop)
+        begin = time.monotonic()
+        _, error = process.communicate(timeout=60)
+        seconds = time.monotonic() - begin
+    assert process.returncode == 130, error
+    assert "Traceback" not in error
+    assert seconds < 30
+    summary = json.loads((sums.parent / "out" / "summary.json").read_text())
+    assert summary["status"] == "interrupted"
+    assert sum(summary["groups"].values()) == summary["submitted"] == 10
+    assert ray_processes() <= before
+
+
+@pytest.mark.embedded
+def test_the_embedded_model_answers_a_generated_task(asynckit: Run, tmp_path: Path) -> None:
+    """The first thing that anybody runs: SmolLM2 on sums, float32, logprobs within 1e-3 of a forward pass."""
+    from asynckit.models.config import ModelConfig
+    from asynckit.models.resolve import resolve_model
+
+    done = asynckit(
+        *("rollout", "-p", "reasoning_gym:chain_sum", "-n", "4", "-o", "out", "prompts.size=3"),
+        *("sampling.max_tokens=24", "engine.dtype=float32"),
+    )
+    assert done.returncode == 0, done.stderr
+    assert "mean reward" in done.stdout
+    trajectories = list(read_trajectories(tmp_path / "out" / "trajectories"))
+    assert len(trajectories) == 12
+    assert recomputed(resolve_model(ModelConfig()).path, trajectories, torch.float32) < 1e-3
