@@ -13,8 +13,8 @@
     ├── RegressionFound      6   a comparison found a regression
     └── Interrupted        130   the person pressed Ctrl-C, or the process was asked to stop
 
-An error says what is wrong (``message``), where (``where``: file:line:column, a flag, an environment variable) and
-what to do about it (``mend``). ``asynckit.cli`` alone turns one into an exit code.
+An error says what is wrong (``message``), where (``where``: file:line:column, a flag, an environment
+variable) and what to do about it (``mend``). ``asynckit.cli`` alone turns one into an exit code.
 """
 
 from typing import ClassVar
@@ -32,7 +32,8 @@ class AsynckitError(Exception):
     exit_code: ClassVar[int] = 1
 
     def __init__(self, message: str, *, where: str = "", mend: str = "") -> None:
-        # All three go to Exception, so that the error survives the trip from a Ray worker (pickled by its args).
+        # All three go to Exception, so that the error survives the trip from a Ray worker (pickled by its
+        # args).
         super().__init__(message, where, mend)
         self.message = message
         self.where = where

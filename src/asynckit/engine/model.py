@@ -13,6 +13,7 @@ from asynckit.engine.config import EngineConfig
 from asynckit.engine.kv_cache import CacheShape, KVCache
 from asynckit.engine.scheduler import Chunk, Plan
 from asynckit.errors import DependencyError, InputError
+from asynckit.models.gguf import quiet_transformers
 
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -67,9 +68,10 @@ def load_model(
     config = AutoConfig.from_pretrained(path, trust_remote_code=trust_remote_code)
     _refuse_unsupported(config, path)
     try:
-        model = AutoModelForCausalLM.from_pretrained(
-            path, dtype=dtype, attn_implementation=NAME, trust_remote_code=trust_remote_code
-        )
+        with quiet_transformers(progress=False):
+            model = AutoModelForCausalLM.from_pretrained(
+                path, dtype=dtype, attn_implementation=NAME, trust_remote_code=trust_remote_code
+            )
     except (ValueError, KeyError) as error:
         raise InputError(
             f"transformers can't load this as a causal language model: {error}", where=str(path)

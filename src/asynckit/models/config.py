@@ -20,8 +20,11 @@ class ModelConfig:
     trust_remote_code: bool = field(
         default=False, metadata={"help": "run Python code that comes with the model"}
     )
-    use_fast: bool = field(default=True, metadata={"help": "prefer the Rust tokenizer"})
+    use_fast: bool = field(
+        default=True,
+        metadata={"help": "prefer the Rust tokenizer; transformers 5 has no other for most models"},
+    )
     cache_dir: str | None = field(
         default=None,
-        metadata={"help": "folder for fetched and converted models; the user's cache by default"},
+        metadata={"help": "folder for fetched and converted models; ASYNCKIT_CACHE_DIR or the user's cache"},
     )

@@ -10,6 +10,7 @@ import io
 import logging
 import re
 import shutil
+import sys
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -78,7 +79,7 @@ def _check(gguf: Path) -> None:
 def _write(gguf: Path, folder: Path, part: Part, *, progress: bool) -> None:
     from safetensors import SafetensorError
 
-    with quiet_transformers(progress=progress):
+    with quiet_transformers(progress=progress and sys.stderr.isatty()):
         try:
             load_gguf_tokenizer(gguf).save_pretrained(folder)
             if part == "model":

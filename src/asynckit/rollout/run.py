@@ -1,7 +1,6 @@
 """A rollout from the command's side: check, start Ray, run the task runner, show progress, stop cleanly."""
 
 import signal
-import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -69,7 +68,7 @@ def run_rollout(
     import_paths = (str(Path.cwd()),)
     reward = replace(reward, name=choose_reward(reward.name, found))
     load_reward(reward.name, import_paths=import_paths)
-    resolve_model(model, progress=not quiet and sys.stderr.isatty())
+    resolve_model(model, progress=not quiet)
     directory = RunDirectory.create(
         Path(rollout.out or time.strftime("runs/%Y%m%d-%H%M%S")).absolute(), overwrite=overwrite
     )

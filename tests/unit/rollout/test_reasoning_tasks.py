@@ -27,7 +27,13 @@ def test_the_entry_is_made_again_from_the_prompt() -> None:
     """Scoring needs the task's entry, which is not carried but made again."""
     for prompt in load_prompts(CONFIG):
         entry = dataset_of(prompt.extra)[prompt.extra["index"]]
-        assert (entry["question"], entry["answer"]) == (prompt.text, prompt.ground_truth)
+        assert (entry["question"], entry["answer"]) == (prompt.chat()[0]["content"], prompt.ground_truth)
+
+
+def test_questions_are_chat_messages_unless_asked_otherwise() -> None:
+    """An instruct model gets its template; a base model, which has none, can get plain text."""
+    asked = load_prompts(CONFIG)[0]
+    assert asked.messages == ({"role": "user", "content": load_prompts(replace(CONFIG, chat=False))[0].text},)
 
 
 def test_settings_are_read_as_json_where_they_parse() -> None:
