@@ -18,7 +18,7 @@ setup: .venv/.installed
 
 demo: setup
 	$(BIN)/asynckit rollout --prompts reasoning_gym:chain_sum -n 8 --out runs/demo --overwrite \
-	  prompts.size=8 sampling.max_tokens=64
+	  prompts.size=16 prompts.task.max_terms=2 prompts.task.max_digits=1 sampling.max_tokens=32
 
 test: setup
 	$(BIN)/python -m pytest

@@ -1,7 +1,9 @@
 """The tensors behind the blocks: keys and values of every layer."""
 
+import math
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 
 
@@ -30,12 +32,11 @@ class KVCache:
     def __init__(
         self, shape: CacheShape, blocks: int, block_size: int, dtype: torch.dtype, device: torch.device
     ) -> None:
-        # Untouched pages of a CPU allocation cost no memory, so a cache may be larger than what is in use.
         size = (shape.layers, blocks, shape.kv_heads, block_size, shape.head_dim)
         # They must start finite: attention multiplies what lies past a context by zero, and a NaN would
         # survive.
-        self.keys = torch.zeros(size, dtype=dtype, device=device)
-        self.values = torch.zeros(size, dtype=dtype, device=device)
+        self.keys = _zeros(size, dtype, device)
+        self.values = _zeros(size, dtype, device)
 
     def clear(self, blocks: list[int]) -> None:
         """Make blocks finite again after something went wrong in them."""
@@ -46,3 +47,11 @@ class KVCache:
         """Copy one block over all layers (the copy in copy on write)."""
         self.keys[:, target] = self.keys[:, source]
         self.values[:, target] = self.values[:, source]
+
+
+def _zeros(size: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> torch.Tensor:
+    """Zeros that take no memory on the CPU until they are written (torch.zeros writes them all at once)."""
+    if device.type != "cpu":
+        return torch.zeros(size, dtype=dtype, device=device)
+    raw = np.zeros(math.prod(size) * dtype.itemsize, dtype=np.uint8)
+    return torch.from_numpy(raw).view(dtype).view(size)
