@@ -17,7 +17,7 @@ setup: .venv/.installed
 	touch $@
 
 demo: setup
-	$(BIN)/asynckit rollout --prompts reasoning_gym:chain_sum -n 8 --out runs/demo --overwrite \
+	$(BIN)/asynckit rollout --prompts reasoning_gym:chain_sum --reward last_number -n 8 --out runs/demo --overwrite \
 	  prompts.size=16 prompts.task.max_terms=2 prompts.task.max_digits=1 sampling.max_tokens=32
 
 test: setup
