@@ -1,9 +1,7 @@
 """From logits to tokens and their logprobs, vectorised over the batch.
 
-Randomness is counter-based: the uniform number behind a token is a function of (request seed, sample index,
-position) alone, so a sample does not depend on what else is in the batch, on arrival order or on preemption
-(the idea of Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3"; the mixing function is
-SplitMix64's, Steele et al. 2014).
+Randomness is counter-based, see :mod:`asynckit.engine.counter`: the uniform number behind a token is a
+function of (request seed, sample index, position) alone.
 
 Shape letters: B rows (one per sampling sequence), V vocabulary.
 """
@@ -14,9 +12,9 @@ from dataclasses import dataclass
 import torch
 
 from asynckit.engine.config import SamplingParams
+from asynckit.engine.counter import uniform
 
 _CHUNK = 256  # columns summed at a time when the cumulative distribution is searched
-_MASK = (1 << 64) - 1
 
 
 @dataclass(frozen=True)
@@ -26,20 +24,6 @@ class Draw:
     sampling: SamplingParams
     sample_index: int
     position: int
-
-
-def uniform(seed: int, sample_index: int, position: int) -> float:
-    """A number in [0, 1) that depends on its three arguments and nothing else."""
-    state = seed
-    for word in (sample_index, position):
-        state = _mix((state + 0x9E3779B97F4A7C15 * (word + 1)) & _MASK)
-    return (state >> 11) * 2.0**-53
-
-
-def _mix(state: int) -> int:
-    state = ((state ^ (state >> 30)) * 0xBF58476D1CE4E5B9) & _MASK
-    state = ((state ^ (state >> 27)) * 0x94D049BB133111EB) & _MASK
-    return state ^ (state >> 31)
 
 
 def sample(logits_BV: torch.Tensor, draws: SequenceOf[Draw]) -> tuple[list[int], list[float]]:

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from asynckit.engine.config import SamplingParams
-from asynckit.engine.sampler import Draw, sample, uniform
+from asynckit.engine.sampler import Draw, sample
 
 VOCABULARY = 600  # more than two chunks of the two-level search, the last one padded
 
@@ -97,13 +97,3 @@ def test_tokens_are_always_inside_the_vocabulary_and_possible(size: int, seed: i
     tokens, logprobs = sample(logits, draws(SamplingParams(seed=seed), 4))
     assert all(0 <= token < size for token in tokens)
     assert all(logprob > -104 for logprob in logprobs)  # exp(-104) is below float32's smallest number
-
-
-@given(st.integers(0, 2**63 - 1), st.integers(0, 2**20), st.integers(0, 2**20))
-def test_uniform_is_in_range_and_counts_every_argument(seed: int, sample_index: int, position: int) -> None:
-    """Neighbouring samples and positions get different numbers in [0, 1)."""
-    value = uniform(seed, sample_index, position)
-    assert 0 <= value < 1
-    others = {uniform(seed, sample_index + 1, position), uniform(seed, sample_index, position + 1)}
-    assert value not in others
-    assert len(others) == 2
