@@ -16,6 +16,7 @@ from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface, AttentionMaskInterface
 
 from asynckit.engine.kv_cache import KVCache
+from asynckit.engine.native import Kernels
 
 NAME = "asynckit"
 
@@ -48,6 +49,7 @@ class Batch:
         decode_rows_B: rows of the decoding sequences (one each).
         decode_blocks_BL: their block ids, padded with any valid id.
         decode_context_B: their lengths, the new token included.
+        kernels: C kernels for this device and dtype; None computes with torch.
     """
 
     cache: KVCache
@@ -57,6 +59,7 @@ class Batch:
     decode_rows_B: torch.Tensor
     decode_blocks_BL: torch.Tensor
     decode_context_B: torch.Tensor
+    kernels: Kernels | None = None
 
 
 def attend(
@@ -97,15 +100,26 @@ def attend(
     assert softcap is None
     layer = module.layer_idx
     keys, values = batch.cache.keys[layer], batch.cache.values[layer]  # type: ignore[index]
-    keys[batch.block_T, :, batch.offset_T] = key[0].transpose(0, 1)
-    values[batch.block_T, :, batch.offset_T] = value[0].transpose(0, 1)
-    out_HTD = torch.empty_like(query[0])
+    _store(keys, values, key[0], value[0], batch)
+    out_THD = query.new_empty(query.shape[2], query.shape[1], query.shape[3])
     for segment in batch.segments:
         rows = slice(segment.row, segment.row + segment.length)
-        out_HTD[:, rows] = _prefill(query[0, :, rows], keys, values, segment, scaling, sliding_window)
+        out_HTD = _prefill(query[0, :, rows], keys, values, segment, scaling, sliding_window)
+        out_THD[rows] = out_HTD.transpose(0, 1)
     if len(batch.decode_rows_B):
-        out_HTD[:, batch.decode_rows_B] = _decode(query[0], keys, values, batch, scaling, sliding_window)
-    return out_HTD.transpose(0, 1).unsqueeze(0), None
+        _decode(out_THD, query[0], keys, values, batch, scaling, sliding_window)
+    return out_THD.unsqueeze(0), None
+
+
+def _store(
+    keys: torch.Tensor, values: torch.Tensor, key_KTD: torch.Tensor, value_KTD: torch.Tensor, batch: Batch
+) -> None:
+    """Write the new rows into the cache."""
+    if batch.kernels:
+        batch.kernels.store(keys, values, key_KTD, value_KTD, batch.block_T, batch.offset_T)
+    else:
+        keys[batch.block_T, :, batch.offset_T] = key_KTD.transpose(0, 1)
+        values[batch.block_T, :, batch.offset_T] = value_KTD.transpose(0, 1)
 
 
 def _prefill(
@@ -133,26 +147,47 @@ def _prefill(
 
 
 def _decode(
+    out_THD: torch.Tensor,
     query_HTD: torch.Tensor,
     keys: torch.Tensor,
     values: torch.Tensor,
     batch: Batch,
     scaling: float | None,
     window: int | None,
+) -> None:
+    """Attention of one new row per sequence; writes those rows of ``out_THD``."""
+    rows_B, blocks_BL, context_B = batch.decode_rows_B, batch.decode_blocks_BL, batch.decode_context_B
+    scale = query_HTD.shape[-1] ** -0.5 if scaling is None else scaling
+    if batch.kernels:
+        batch.kernels.decode(
+            out_THD, query_HTD, keys, values, rows_B, blocks_BL, context_B, scale, window or 0
+        )
+    else:
+        query_BHD = query_HTD[:, rows_B].transpose(0, 1)
+        out_THD[rows_B] = decode_with_torch(query_BHD, keys, values, blocks_BL, context_B, scale, window)
+
+
+def decode_with_torch(
+    query_BHD: torch.Tensor,
+    keys: torch.Tensor,
+    values: torch.Tensor,
+    blocks_BL: torch.Tensor,
+    context_B: torch.Tensor,
+    scale: float,
+    window: int | None,
 ) -> torch.Tensor:
-    """Attention of one new row per sequence over its padded context; returns ``[H, B, D]``."""
-    query_BH1D = query_HTD[:, batch.decode_rows_B].transpose(0, 1).unsqueeze(2)
-    key_BKLD = keys[batch.decode_blocks_BL].transpose(1, 2).flatten(2, 3)
-    value_BKLD = values[batch.decode_blocks_BL].transpose(1, 2).flatten(2, 3)
+    """Attention over padded contexts, ``[B, H, D]``; runs everywhere and is what the kernels are checked by."""
+    key_BKLD = keys[blocks_BL].transpose(1, 2).flatten(2, 3)
+    value_BKLD = values[blocks_BL].transpose(1, 2).flatten(2, 3)
     column = torch.arange(key_BKLD.shape[2], device=keys.device)
-    context_B1 = batch.decode_context_B[:, None]
-    mask_BL = (
-        column < context_B1 if window is None else (column < context_B1) & (column >= context_B1 - window)
-    )
+    context_B1 = context_B[:, None]
+    mask_BL = column < context_B1
+    if window is not None:
+        mask_BL &= column >= context_B1 - window
     out_BH1D = scaled_dot_product_attention(
-        query_BH1D, key_BKLD, value_BKLD, mask_BL[:, None, None], scale=scaling, enable_gqa=True
+        query_BHD.unsqueeze(2), key_BKLD, value_BKLD, mask_BL[:, None, None], scale=scale, enable_gqa=True
     )
-    return out_BH1D.squeeze(2).transpose(0, 1)
+    return out_BH1D.squeeze(2)
 
 
 AttentionInterface.register(NAME, attend)

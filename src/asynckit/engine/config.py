@@ -30,6 +30,12 @@ class EngineConfig:
         default=None,
         metadata={"help": "tokens the KV cache holds; sized from free memory by default", "min": 1},
     )
+    optimize: bool = field(
+        default=True,
+        metadata={
+            "help": "on a CPU: fuse and pack weights, compile kernels; off runs the model's plain code"
+        },
+    )
     threads: int | None = field(
         default=None, metadata={"help": "CPU threads; torch's choice by default", "min": 1}
     )

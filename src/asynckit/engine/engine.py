@@ -11,13 +11,16 @@ from collections.abc import Callable, Iterable
 from collections.abc import Sequence as SequenceOf
 
 import torch
+from transformers import PreTrainedModel
 
 from asynckit.bounds import violations
 from asynckit.engine.blocks import BlockPool
 from asynckit.engine.config import EngineConfig
 from asynckit.engine.kv_cache import KVCache
+from asynckit.engine.linear import optimize
 from asynckit.engine.memory import available_bytes
 from asynckit.engine.model import ModelRunner, cache_shape, choose_device, choose_dtype, load_model
+from asynckit.engine.native import Kernels, load_kernels, supports
 from asynckit.engine.request import Finish, Request, Sequence, TokenEvent
 from asynckit.engine.sampler import Draw, sample
 from asynckit.engine.scheduler import Plan, Scheduler, Statistics
@@ -80,7 +83,8 @@ class Engine:
             max_step_tokens=config.max_step_tokens,
             max_model_len=longest,
         )
-        runner = ModelRunner(network, cache, config.block_size)
+        kernels = _speed_up(network, config, model_config, dtype, device)
+        runner = ModelRunner(network, cache, config.block_size, kernels)
         return cls(runner, scheduler, eos_token_ids(model.path, tokenizer), tokenizer.decode)
 
     def add(self, request: Request) -> None:
@@ -217,6 +221,23 @@ class Engine:
                 where=where,
                 mend="lower sampling.max_tokens or raise engine.kv_cache_tokens",
             )
+
+
+def _speed_up(
+    network: PreTrainedModel,
+    config: EngineConfig,
+    model_config: ModelConfig,
+    dtype: torch.dtype,
+    device: torch.device,
+) -> Kernels | None:
+    """Make a CPU model's layers fast; returns the attention kernels where they fit the model."""
+    if device.type != "cpu" or not config.optimize:
+        return None
+    kernels = load_kernels(dtype, model_config.cache_dir)
+    optimize(network, kernels)
+    shape = cache_shape(network.config)
+    group = network.config.num_attention_heads // shape.kv_heads
+    return kernels if supports(shape.head_dim, group) else None
 
 
 def _max_model_len(config: EngineConfig, models_own: int) -> int:

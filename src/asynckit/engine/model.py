@@ -11,6 +11,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 from asynckit.engine.attention import NAME, Batch, Segment
 from asynckit.engine.config import EngineConfig
 from asynckit.engine.kv_cache import CacheShape, KVCache
+from asynckit.engine.native import Kernels
 from asynckit.engine.scheduler import Chunk, Plan
 from asynckit.errors import DependencyError, InputError
 from asynckit.models.gguf import quiet_transformers
@@ -119,11 +120,13 @@ class ModelRunner:
         model: a model from :func:`load_model`.
         cache: its KV cache.
         block_size: tokens per block of the cache.
+        kernels: C kernels, where the model runs on a CPU that has them.
     """
 
     model: PreTrainedModel
     cache: KVCache
     block_size: int
+    kernels: Kernels | None = None
 
     @torch.inference_mode()
     def forward(self, plan: Plan) -> torch.Tensor:
@@ -171,4 +174,5 @@ class ModelRunner:
             decode_rows_B=torch.tensor([r for r, _, _ in decoding], dtype=torch.long, device=device),
             decode_blocks_BL=torch.tensor(padded, dtype=torch.long, device=device),
             decode_context_B=torch.tensor([end for _, _, end in decoding], dtype=torch.long, device=device),
+            kernels=self.kernels,
         )

@@ -1,0 +1,188 @@
+"""Layers made fast: neighbours fused, weights packed for oneDNN, norms and gates in one pass.
+
+The model's own code stays as it is: it calls ``q_proj(x)``, ``k_proj(x)`` and ``v_proj(x)`` one after the
+other, and the parts of a :class:`FusedLinear` answer from one matrix product. Where a replacement does more
+than a linear layer, it is tried against what it replaces, because model families differ in details.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import nn
+
+from asynckit.engine.native import Kernels
+
+# What torch's own compiler calls for packed weights; the ops have no public name.
+_pack = torch.ops.mkldnn._reorder_linear_weight  # noqa: SLF001
+_multiply = torch.ops.mkldnn._linear_pointwise  # noqa: SLF001
+
+FUSED = (("q_proj", "k_proj", "v_proj"), ("gate_proj", "up_proj"))
+# oneDNN picks the packed layout for a number of rows; this one serves single rows and full batches alike.
+_PACKED_ROWS = 64
+
+
+class PackedLinear(nn.Module):
+    """``x @ weight.T + bias`` with the weights in oneDNN's blocked layout.
+
+    Args:
+        weight: ``[out, in]``, bfloat16 or float32 on the CPU.
+        bias: ``[out]`` or None.
+    """
+
+    def __init__(self, weight: torch.Tensor, bias: torch.Tensor | None) -> None:
+        super().__init__()
+        self.out_features, self.in_features = weight.shape
+        self.bias = bias
+        self.load(weight)
+
+    def load(self, weight: torch.Tensor) -> None:
+        """Take new weights of the same shape."""
+        self._packed = _pack(weight.contiguous(), _PACKED_ROWS)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """``[..., in]`` to ``[..., out]``."""
+        return _multiply(x, self._packed, self.bias, "none", [], "")  # type: ignore[no-any-return]
+
+
+class FusedLinear:
+    """Several linear layers with the same input as one product.
+
+    The first part that is asked computes them all; the result is kept until the last part has been answered.
+    It is tied to the identity of the input tensor, so a part asked out of turn still gets the right answer.
+    """
+
+    def __init__(self, linear: nn.Module, sizes: Sequence[int]) -> None:
+        self.linear = linear
+        self._sizes = list(sizes)
+        self._input: torch.Tensor | None = None
+        self._outputs: tuple[torch.Tensor, ...] = ()
+
+    def part(self, x: torch.Tensor, index: int) -> torch.Tensor:
+        """What the layer at ``index`` makes of ``x``."""
+        if self._input is not x:
+            self._outputs = self.linear(x).split(self._sizes, -1)
+            self._input = x
+        output = self._outputs[index]
+        if index == len(self._sizes) - 1:
+            self._input, self._outputs = None, ()
+        return output
+
+
+class FusedPart(nn.Module):
+    """Stands in for one of the fused layers."""
+
+    def __init__(self, fused: FusedLinear, index: int) -> None:
+        super().__init__()
+        self.fused = fused
+        self._index = index
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """``[..., in]`` to this part's ``[..., out]``."""
+        return self.fused.part(x, self._index)
+
+
+class NativeRMSNorm(nn.Module):
+    """Llama's RMS norm in one pass over memory."""
+
+    def __init__(self, weight: nn.Parameter, epsilon: float, kernels: Kernels) -> None:
+        super().__init__()
+        self.weight = weight
+        self._epsilon = epsilon
+        self._kernels = kernels
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Normalizes the last dimension."""
+        return self._kernels.rms_norm(x, self.weight, self._epsilon)
+
+
+class NativeGatedMLP(nn.Module):
+    """``down(silu(gate(x)) * up(x))`` with gate and up in one product."""
+
+    def __init__(self, gate_up: nn.Module, down: nn.Module, kernels: Kernels) -> None:
+        super().__init__()
+        self.gate_up = gate_up
+        self.down_proj = down
+        self._kernels = kernels
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """``[..., hidden]`` to ``[..., hidden]``."""
+        return self.down_proj(self._kernels.silu_mul(self.gate_up(x)))  # type: ignore[no-any-return]
+
+
+def optimize(model: nn.Module, kernels: Kernels | None) -> None:
+    """Replace a CPU model's linear layers, norms and gated MLPs by faster ones that compute the same."""
+    for module in list(model.modules()):
+        for names in FUSED:
+            _fuse(module, names)
+    for parent, name, child in _children(model):
+        if type(child) is nn.Linear and _packable(child.weight):
+            setattr(parent, name, PackedLinear(child.weight, child.bias))
+    if kernels:
+        for parent, name, child in _children(model):
+            if type(child).__name__.endswith("RMSNorm"):
+                _replace_norm(parent, name, child, kernels)
+            elif type(child).__name__.endswith("MLP"):
+                _replace_mlp(parent, name, child, kernels)
+
+
+def _children(model: nn.Module) -> list[tuple[nn.Module, str, nn.Module]]:
+    return [(parent, name, child) for parent in model.modules() for name, child in parent.named_children()]
+
+
+def _fuse(module: nn.Module, names: Sequence[str]) -> None:
+    layers = [getattr(module, name, None) for name in names]
+    if not all(type(layer) is nn.Linear for layer in layers):
+        return
+    linears: list[nn.Linear] = layers  # type: ignore[assignment]
+    if (
+        len({layer.in_features for layer in linears}) > 1
+        or len({layer.bias is None for layer in linears}) > 1
+    ):
+        return
+    weight = torch.cat([layer.weight for layer in linears])
+    bias = None if linears[0].bias is None else torch.cat([layer.bias for layer in linears])
+    fused = FusedLinear(_linear(weight, bias), [layer.out_features for layer in linears])
+    for index, name in enumerate(names):
+        setattr(module, name, FusedPart(fused, index))
+
+
+def _linear(weight: torch.Tensor, bias: torch.Tensor | None) -> nn.Module:
+    if _packable(weight):
+        return PackedLinear(weight, bias)
+    linear = nn.Linear(weight.shape[1], weight.shape[0], bias=bias is not None, device="meta")
+    linear.weight = nn.Parameter(weight, requires_grad=False)
+    if bias is not None:
+        linear.bias = nn.Parameter(bias, requires_grad=False)
+    return linear
+
+
+def _packable(weight: torch.Tensor) -> bool:
+    return (
+        weight.dtype is torch.bfloat16
+        and weight.device.type == "cpu"
+        and torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+    )
+
+
+def _replace_norm(parent: nn.Module, name: str, norm: nn.Module, kernels: Kernels) -> None:
+    epsilon, weight = getattr(norm, "variance_epsilon", None), getattr(norm, "weight", None)
+    if epsilon is not None and weight is not None:
+        fast = NativeRMSNorm(weight, epsilon, kernels)
+        _replace_if_equal(parent, name, fast, weight.numel(), weight.dtype)
+
+
+def _replace_mlp(parent: nn.Module, name: str, mlp: nn.Module, kernels: Kernels) -> None:
+    gate, down = getattr(mlp, "gate_proj", None), getattr(mlp, "down_proj", None)
+    if isinstance(gate, FusedPart) and isinstance(down, nn.Linear | PackedLinear):
+        fast = NativeGatedMLP(gate.fused.linear, down, kernels)
+        _replace_if_equal(parent, name, fast, down.out_features, kernels.dtype)
+
+
+@torch.inference_mode()
+def _replace_if_equal(parent: nn.Module, name: str, fast: nn.Module, size: int, dtype: torch.dtype) -> None:
+    """Put ``fast`` in place of the child if both make the same of the same input, up to rounding."""
+    x = torch.linspace(-3, 3, 4 * size, dtype=dtype).view(4, size)
+    expected, found = getattr(parent, name)(x).float(), fast(x).float()
+    tolerance = expected.abs().max().item() * (2**-6 if dtype is torch.bfloat16 else 1e-5)
+    if torch.allclose(found, expected, rtol=0, atol=tolerance):
+        setattr(parent, name, fast)

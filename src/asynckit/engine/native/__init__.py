@@ -1,0 +1,185 @@
+"""C kernels for the CPU: compiled on first use, checked against torch, left out where either is impossible.
+
+A wheel can't carry code for every CPU, and a compiler for this one is usually at hand, so ``kernels.c`` is
+compiled with ``-march=native`` (about a second) into the user's cache and loaded with ctypes, which lets go
+of the GIL during a call. It links against the OpenMP runtime that torch has already loaded: two runtimes
+would keep two sets of threads spinning on the same cores.
+"""
+
+import ctypes
+import functools
+import hashlib
+import logging
+import platform
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from asynckit.errors import DependencyError
+from asynckit.models.cache import build_once, cache_root
+
+SOURCE = Path(__file__).with_name("kernels.c")
+# No flag lets the compiler assume that numbers are finite: a NaN must come out as a NaN.
+FLAGS = (
+    *("-O3", "-march=native", "-fPIC", "-fopenmp"),
+    *("-fno-math-errno", "-fno-trapping-math", "-fassociative-math", "-fno-signed-zeros"),
+)
+_SUFFIX = {torch.float32: "f32", torch.bfloat16: "bf16"}
+_POINTER, _INT, _FLOAT = ctypes.c_void_p, ctypes.c_int64, ctypes.c_float
+
+log = logging.getLogger(__name__)
+
+
+class Kernels:
+    """The kernels for one element type."""
+
+    def __init__(self, library: ctypes.CDLL, dtype: torch.dtype) -> None:
+        self.dtype = dtype
+        suffix = _SUFFIX[dtype]
+        decode = [
+            _POINTER,
+            _POINTER,
+            _INT,
+            _INT,
+            _POINTER,
+            _POINTER,
+            _POINTER,
+            _POINTER,
+            _POINTER,
+            *[_INT] * 7,
+        ]
+        store = [_POINTER, _POINTER, _POINTER, _POINTER, *[_INT] * 4, _POINTER, _POINTER, *[_INT] * 4]
+        self._decode = _function(library, f"decode_attention_{suffix}", [*decode, _FLOAT], ctypes.c_int)
+        self._store = _function(library, f"store_{suffix}", store)
+        self._rms_norm = _function(
+            library, f"rms_norm_{suffix}", [_POINTER, _POINTER, _POINTER, _INT, _INT, _FLOAT]
+        )
+        self._silu_mul = _function(library, f"silu_mul_{suffix}", [_POINTER, _POINTER, _INT, _INT])
+
+    def store(
+        self,
+        keys: torch.Tensor,
+        values: torch.Tensor,
+        key_KTD: torch.Tensor,
+        value_KTD: torch.Tensor,
+        block_T: torch.Tensor,
+        offset_T: torch.Tensor,
+    ) -> None:
+        """Write each row's key and value to its place in one layer of the cache."""
+        assert key_KTD.stride(2) == value_KTD.stride(2) == 1
+        _, kv_heads, block_size, head_dim = keys.shape
+        self._store(
+            *(keys.data_ptr(), values.data_ptr(), key_KTD.data_ptr(), value_KTD.data_ptr()),
+            *(key_KTD.stride(1), key_KTD.stride(0), value_KTD.stride(1), value_KTD.stride(0)),
+            *(block_T.data_ptr(), offset_T.data_ptr(), len(block_T), kv_heads, head_dim, block_size),
+        )
+
+    def decode(
+        self,
+        out_THD: torch.Tensor,
+        query_HTD: torch.Tensor,
+        keys: torch.Tensor,
+        values: torch.Tensor,
+        row_B: torch.Tensor,
+        block_BL: torch.Tensor,
+        context_B: torch.Tensor,
+        scale: float,
+        window: int,
+    ) -> None:
+        """Attend with one row per sequence; writes those rows of ``out_THD``."""
+        assert query_HTD.stride(2) == 1
+        assert out_THD.is_contiguous()
+        _, kv_heads, block_size, head_dim = keys.shape
+        failed = self._decode(
+            *(out_THD.data_ptr(), query_HTD.data_ptr(), query_HTD.stride(1), query_HTD.stride(0)),
+            *(
+                keys.data_ptr(),
+                values.data_ptr(),
+                row_B.data_ptr(),
+                block_BL.data_ptr(),
+                context_B.data_ptr(),
+            ),
+            *(len(row_B), block_BL.shape[1], kv_heads, query_HTD.shape[0] // kv_heads, head_dim),
+            *(block_size, window, scale),
+        )
+        if failed:
+            raise MemoryError("no memory for attention scores")
+
+    def rms_norm(self, x: torch.Tensor, weight: torch.Tensor, epsilon: float) -> torch.Tensor:
+        """Llama's RMS norm over the last dimension."""
+        x = x.contiguous()
+        out = torch.empty_like(x)
+        size = weight.numel()
+        self._rms_norm(out.data_ptr(), x.data_ptr(), weight.data_ptr(), x.numel() // size, size, epsilon)
+        return out
+
+    def silu_mul(self, x: torch.Tensor) -> torch.Tensor:
+        """``silu(gate) * up`` where the last dimension of ``x`` holds gates and then ups."""
+        assert x.is_contiguous()
+        size = x.shape[-1] // 2
+        out = x.new_empty(*x.shape[:-1], size)
+        self._silu_mul(out.data_ptr(), x.data_ptr(), out.numel() // size, size)
+        return out
+
+
+def supports(head_dim: int, group: int) -> bool:
+    """Whether the attention kernel takes heads of this size and this many query heads per key/value head."""
+    return head_dim % 16 == 0 and head_dim <= 512 and group <= 16
+
+
+def load_kernels(dtype: torch.dtype, cache_dir: str | None) -> Kernels | None:
+    """The kernels for an element type; None where there are none for it or they can't be built here.
+
+    That they are missing costs speed, never correctness, so it is logged and no error.
+    """
+    library = _library(cache_root(cache_dir)) if dtype in _SUFFIX else None
+    return Kernels(library, dtype) if library else None
+
+
+@functools.cache
+def _library(cache: Path) -> ctypes.CDLL | None:
+    compiler = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
+    if compiler is None:
+        log.info("no C compiler found: the CPU kernels are left out, decoding is slower")
+        return None
+    folder = cache / "native" / _fingerprint(compiler)
+    try:
+        build_once(
+            folder, lambda partial: _compile(compiler, partial), doing="compiling kernels", wait_seconds=120
+        )
+        return ctypes.CDLL(str(folder / "kernels.so"))
+    except (DependencyError, OSError, subprocess.SubprocessError) as error:
+        log.warning("the CPU kernels can't be used, decoding is slower: %s", error)
+        return None
+
+
+def _compile(compiler: str, folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    run = functools.partial(subprocess.run, check=True, capture_output=True, timeout=100)
+    run([compiler, *FLAGS, "-c", str(SOURCE), "-o", str(folder / "kernels.o")])
+    runtimes = sorted((Path(torch.__file__).parent / "lib").glob("libgomp*.so*"))
+    openmp = [str(path) for path in runtimes] or ["-fopenmp"]
+    run([compiler, "-shared", str(folder / "kernels.o"), *openmp, "-o", str(folder / "kernels.so")])
+
+
+def _fingerprint(compiler: str) -> str:
+    """Changes with everything that changes the binary: source, flags, compiler, CPU, torch."""
+    version = subprocess.run([compiler, "--version"], capture_output=True, check=False, timeout=20).stdout
+    cpu = Path("/proc/cpuinfo")
+    flags = next(
+        (line for line in cpu.read_text().splitlines() if line.startswith(("flags", "Features"))), ""
+    )
+    parts = (SOURCE.read_bytes(), repr(FLAGS).encode(), version, flags.encode(), platform.machine().encode())
+    return hashlib.sha256(b"\0".join((*parts, torch.__version__.encode()))).hexdigest()[:16]
+
+
+def _function(
+    library: ctypes.CDLL, name: str, arguments: list[Any], result: Any = None
+) -> Callable[..., Any]:
+    function = getattr(library, name)
+    function.argtypes, function.restype = arguments, result
+    return function  # type: ignore[no-any-return]
