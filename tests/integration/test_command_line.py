@@ -1,6 +1,7 @@
 """The command line as a person or a script meets it: fast help, clear errors, documented exit codes."""
 
 import json
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -90,6 +91,16 @@ def test_a_model_that_does_not_exist_ends_with_5(asynckit: Run, sums: Path) -> N
     """Offline or not, in bounded time, with what to do."""
     done = asynckit("rollout", "-p", str(sums), "--model", "./no/such/model", HF_HUB_OFFLINE="1")
     assert_clear_error(done, 5, "no/such/model")
+
+
+def test_a_cluster_that_does_not_answer_ends_with_5(asynckit: Run, tiny_llama: Path, sums: Path) -> None:
+    """At once, and without leaving a run directory behind."""
+    with socket.socket() as unused:  # bound but not listening
+        unused.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{unused.getsockname()[1]}"
+        arguments = ("rollout", "-p", str(sums), "-m", str(tiny_llama), "-o", "out")
+        assert_clear_error(asynckit(*arguments, f"ray.address={address}"), 5, address)
+    assert not (sums.parent / "out").exists()
 
 
 def test_a_run_directory_with_something_else_in_it_is_kept(

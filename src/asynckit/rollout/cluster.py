@@ -2,9 +2,12 @@
 
 import logging
 import os
+import socket
 
 from asynckit.errors import DependencyError
 from asynckit.rollout.config import RayConfig
+
+_CONNECT_SECONDS = 10.0
 
 
 def connect(config: RayConfig) -> None:
@@ -20,6 +23,8 @@ def connect(config: RayConfig) -> None:
     import ray
 
     local = config.address == "local"
+    if not local:
+        _refuse_silent(config.address)
     try:
         ray.init(
             address=config.address,
@@ -32,6 +37,23 @@ def connect(config: RayConfig) -> None:
         raise DependencyError(
             f"can't reach Ray at {config.address!r}: {error}".splitlines()[0],
             where="ray.address",
+            mend="start a cluster with `ray start --head`, or use ray.address=local; a cluster with "
+            "token authentication needs RAY_AUTH_MODE=token",
+        ) from error
+
+
+def _refuse_silent(address: str) -> None:
+    """Raise where nothing listens: Ray itself would go on trying for many minutes."""
+    found = os.environ.get("RAY_ADDRESS", "") if address == "auto" else address
+    host, _, port = found.removeprefix("ray://").rpartition(":")
+    if not host or not port.isdecimal():
+        return  # Ray finds its own cluster, or says what is wrong with the address
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=_CONNECT_SECONDS).close()
+    except OSError as error:
+        raise DependencyError(
+            f"nothing answers at {found}: {error.strerror or error}",
+            where="ray.address" if address != "auto" else "RAY_ADDRESS",
             mend="start a cluster with `ray start --head`, or use ray.address=local",
         ) from error
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from asynckit.rollout.prompts import Prompt
-from asynckit.rollout.record import Trajectory
+from asynckit.rollout.record import Trajectory, group_id
 
 
 class GroupStatus(StrEnum):
@@ -45,9 +45,12 @@ class FinishedGroup:
     trajectories: tuple[Trajectory, ...]
 
 
-def group_seed(run_seed: int, group: str) -> int:
-    """The seed of one group's request: a different stream for every group of a run, the same at every try."""
-    return (run_seed + int(group[:15], 16)) % 2**63
+def group_seed(prompt: Prompt, run_seed: int) -> int:
+    """The seed of one group's request: a different stream for every prompt, the same at every try.
+
+    It doesn't depend on other settings: runs that differ in their reward alone score the same responses.
+    """
+    return int(group_id(prompt, run_seed, "")[:15], 16)
 
 
 def advantages(rewards: Sequence[float | None]) -> list[float | None]:

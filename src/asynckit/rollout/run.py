@@ -69,34 +69,38 @@ def run_rollout(
     reward = replace(reward, name=choose_reward(reward.name, found))
     load_reward(reward.name, import_paths=import_paths)
     resolve_model(model, progress=not quiet)
-    directory = RunDirectory.create(
-        Path(rollout.out or time.strftime("runs/%Y%m%d-%H%M%S")).absolute(), overwrite=overwrite
-    )
-    directory.write_config(dict(config), digest)
-    job = Job(
-        model=model,
-        engine=engine,
-        sampling=sampling,
-        reward=reward,
-        rollout=rollout,
-        identity=identity,
-        folder=directory.path,
-        import_paths=import_paths,
-        chat=any(prompt.messages is not None for prompt in found),
-        began=began,
-    )
+    folder = RunDirectory.check(rollout.out or time.strftime("runs/%Y%m%d-%H%M%S"), overwrite=overwrite).path
     with _ray(ray), _sigterm_as_interrupt():  # in this order: Ray puts a handler of its own in place
+        directory = RunDirectory.create(folder, overwrite=overwrite)
+        directory.write_config(dict(config), digest)
+        job = Job(
+            model=model,
+            engine=engine,
+            sampling=sampling,
+            reward=reward,
+            rollout=rollout,
+            identity=identity,
+            folder=directory.path,
+            import_paths=import_paths,
+            chat=any(prompt.messages is not None for prompt in found),
+            began=began,
+        )
         return _run(job, make_groups(found, job), quiet=quiet)
 
 
 def make_groups(prompts: list[Prompt], job: Job) -> list[Group]:
     """One group per prompt, with ids and seeds that are the same in every run with this configuration."""
     now = time.time()
-    groups = []
-    for prompt in prompts:
-        identity = group_id(prompt, job.sampling.seed, job.identity)
-        groups.append(Group(identity, prompt, job.rollout.n, group_seed(job.sampling.seed, identity), now))
-    return groups
+    return [
+        Group(
+            id=group_id(prompt, job.sampling.seed, job.identity),
+            prompt=prompt,
+            n=job.rollout.n,
+            seed=group_seed(prompt, job.sampling.seed),
+            queued=now,
+        )
+        for prompt in prompts
+    ]
 
 
 def _run(job: Job, groups: list[Group], *, quiet: bool) -> Summary:

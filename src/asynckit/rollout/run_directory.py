@@ -47,6 +47,17 @@ class RunDirectory:
         return self.path / "logs" / "attempt-1"
 
     @classmethod
+    def check(cls, path: str | Path, *, overwrite: bool) -> Self:
+        """Say whether ``create`` may make this folder, without touching anything.
+
+        Raises:
+            UsageError: something is there that may not be replaced.
+        """
+        directory = cls(Path(path).expanduser().absolute())
+        _refuse(directory.path, overwrite=overwrite)
+        return directory
+
+    @classmethod
     def create(cls, path: str | Path, *, overwrite: bool) -> Self:
         """Make the folder of a new run.
 
@@ -57,8 +68,9 @@ class RunDirectory:
             UsageError: something is there that may not be replaced, or the folder cannot be made.
             WorkFailed: the earlier run cannot be deleted.
         """
-        directory = cls(Path(path).expanduser().absolute())
-        _make_way(directory.path, overwrite=overwrite)
+        directory = cls.check(path, overwrite=overwrite)
+        if overwrite and directory.path.is_dir() and any(directory.path.iterdir()):
+            _delete_run(directory.path)
         try:
             directory.trajectories.mkdir(parents=True, exist_ok=True)
             directory.logs.mkdir(parents=True, exist_ok=True)
@@ -117,8 +129,8 @@ def _sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def _make_way(path: Path, *, overwrite: bool) -> None:
-    """Leave ``path`` absent or an empty folder, or raise; nothing but a run is ever deleted."""
+def _refuse(path: Path, *, overwrite: bool) -> None:
+    """Raise unless ``path`` is absent, an empty folder, or a run that may be deleted."""
     if not path.is_dir():
         if path.exists() or path.is_symlink():
             raise UsageError("is not a folder", where=str(path), mend="choose another --out")
@@ -131,7 +143,6 @@ def _make_way(path: Path, *, overwrite: bool) -> None:
     if reason := _why_kept(path):
         mend = "choose another --out, or move it away yourself"
         raise UsageError(f"--overwrite does not delete this folder: {reason}", where=str(path), mend=mend)
-    _delete_run(path)
 
 
 def _why_kept(path: Path) -> str:

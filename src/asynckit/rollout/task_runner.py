@@ -2,26 +2,19 @@
 
 ::
 
-    groups ──generate_group──> FullyAsyncRollouter x replicas ──put──> MessageQueue ──get──> consume ──>
-                                 TrajectorySink └─ RewardPool: RewardWorker x reward.workers
-                                 acknowledge ┘
+    groups ─generate_group─> FullyAsyncRollouter x N ─put─> MessageQueue ─get─> consume ─> TrajectorySink
+                               └ RewardPool: RewardWorker x M    <──acknowledge──┘
 
-    ============  ==========================  =======================  ===========================
-    ==================== task          consumes                    produces                 waits on
-              unblocked by ============  ==========================  =======================
-              ===========================  ====================
-    feed x slots  the next group              nothing (the rollouter   the rollouter's answer       the queue
-                                              taking the puts it into the queue)
-                                              finished group
-    consume       finished groups             trajectory files         the queue                    a put, a
-                                                                                                    part's
-                                                                                                    age, the
-                                                                                                    queue
-                                                                                                    closing
-    watch         token and group counts      an error if nothing      the clock                    the end of
-                                              the run moves
-    ============  ==========================  =======================  ===========================
-    ====================
+    ============  =====================  =======================  =======================  ==================
+    task          consumes               produces                 waits on                 unblocked by
+    ============  =====================  =======================  =======================  ==================
+    feed x slots  the next group         a finished group, which  the rollouter's answer   the queue taking
+                                         the rollouter queues                              the finished group
+    consume       finished groups        trajectory files         the queue                a put, a part's
+                                                                                           age, the closing
+    watch         token, group counts    an error when nothing    the clock                the end of the run
+                                         moves
+    ============  =====================  =======================  =======================  ==================
 
 The runner is itself a Ray actor, so the parts die with it. The first task that fails ends the run with its
 own error; everything finished until then is written first.

@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from asynckit.rollout.group import advantages, group_seed
+from asynckit.rollout.prompts import Prompt
 
 
 @given(st.lists(st.floats(-100, 100), min_size=2, max_size=20))
@@ -30,6 +31,7 @@ def test_advantages_by_hand() -> None:
 
 def test_group_seeds_differ_by_group_and_by_run() -> None:
     """Two groups, or two seeds, never share a random stream."""
-    seeds = {group_seed(seed, group) for seed in (0, 1) for group in ("0" * 32, "a" * 32)}
+    prompts = [Prompt(i, "1+1=", None, "2", "sums", {}, f"sums:{i}") for i in (0, 1)]
+    seeds = {group_seed(prompt, seed) for seed in (0, 1) for prompt in prompts}
     assert len(seeds) == 4
     assert all(0 <= seed < 2**63 for seed in seeds)
