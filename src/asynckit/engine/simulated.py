@@ -1,0 +1,235 @@
+"""An engine with a clock instead of a model, for tests, planning and load tests.
+
+It has the interface of :class:`asynckit.engine.engine.Engine` and the real scheduler underneath, so batching,
+chunked prefill, the limits of the KV cache and the order of ends are those of the engine. Only the forward
+pass is missing: a step takes the seconds that a latency model says, and tokens are drawn from counters. How
+long a response is depends on the request's seed, its prompt and the sample's index; which tokens it has, on
+the seed, the index and the position. Both are the same in whatever company and order.
+
+Stop token ids end a sample as they do in the engine. Stop strings don't: there is no text here, and the drawn
+length stands for every reason a model has to stop.
+"""
+
+import math
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+
+from asynckit.bounds import violations
+from asynckit.engine.admission import check_request
+from asynckit.engine.blocks import BlockPool
+from asynckit.engine.clock import Clock, RealClock, VirtualClock
+from asynckit.engine.config import EngineConfig
+from asynckit.engine.counter import uniform
+from asynckit.engine.distributions import parse_distribution
+from asynckit.engine.latency import Latency
+from asynckit.engine.request import Finish, Request, Sequence, TokenEvent
+from asynckit.engine.scheduler import Scheduler, Statistics
+from asynckit.engine.simulated_config import SimulatedConfig
+from asynckit.engine.trace import read_trace
+from asynckit.errors import ConfigError, RequestError
+
+Lengths = Callable[[int, float], int]
+"""Response tokens, the end-of-text token included, for (prompt tokens, uniform number in [0, 1))."""
+
+# Tokens, logprobs and lengths come from the same seed: these keep their numbers apart.
+_LOGPROB_STREAM = 0x6C6F6770726F6273
+_LENGTH_STREAM = 0x6C656E6774687300
+
+
+class SimulatedEngine:
+    """Continuous batching over nothing.
+
+    Args:
+        scheduler: decides who runs.
+        latency: how long a step takes.
+        lengths: how long a response is, unless the request's own limits end it earlier.
+        clock: passes the time of each step. ``clock.now()`` is the time of the simulation.
+        vocabulary: token ids are below this.
+        eos_id: the token that ends a response.
+    """
+
+    def __init__(
+        self,
+        scheduler: Scheduler,
+        latency: Latency,
+        lengths: Lengths,
+        *,
+        clock: Clock,
+        vocabulary: int,
+        eos_id: int,
+    ) -> None:
+        self.clock = clock
+        self.version = 0
+        self._scheduler = scheduler
+        self._latency = latency
+        self._draw_length = lengths
+        self._vocabulary = vocabulary
+        self._eos_id = eos_id
+        self._requests: dict[str, list[Sequence]] = {}
+        self._lengths: dict[Sequence, int] = {}
+        self._ended: list[TokenEvent] = []  # ends decided outside a step; the next step reports them
+        self._steps = 0
+        self._closed = False
+
+    @classmethod
+    def load(cls, config: EngineConfig, simulated: SimulatedConfig) -> "SimulatedEngine":
+        """Build one from the configuration.
+
+        Without ``config.kv_cache_tokens`` the cache never limits what runs.
+
+        Raises:
+            ConfigError: a setting is impossible.
+            InputError: the trace of lengths can't be used.
+        """
+        _check(config, simulated)
+        longest = config.max_model_len or simulated.max_model_len
+        scheduler = Scheduler(
+            BlockPool(_block_count(config, longest), config.block_size),
+            max_running=config.max_running,
+            max_step_tokens=config.max_step_tokens,
+            max_model_len=longest,
+        )
+        latency = Latency(
+            parse_distribution(simulated.step_seconds, where="simulated.step_seconds"),
+            simulated.prefill_token_seconds,
+            simulated.sequence_seconds,
+            simulated.seed,
+        )
+        return cls(
+            scheduler,
+            latency,
+            parse_lengths(simulated.response_tokens, where="simulated.response_tokens"),
+            clock=VirtualClock() if simulated.clock == "virtual" else RealClock(),
+            vocabulary=simulated.vocabulary,
+            eos_id=simulated.eos_token_id,
+        )
+
+    def add(self, request: Request) -> None:
+        """Queue a request; its first tokens come from a later step.
+
+        Raises:
+            RequestError: the request can't be served as it is. Nothing is queued then.
+        """
+        if self._closed:
+            raise RequestError("the engine is closed", where=f"request {request.id!r}")
+        check_request(request, running=self._requests, vocabulary=self._vocabulary, scheduler=self._scheduler)
+        sequences = [Sequence(request, index, list(request.prompt_ids)) for index in range(request.n)]
+        stream = request.sampling.seed ^ _LENGTH_STREAM ^ _digest(request.prompt_ids)
+        for sequence in sequences:
+            share = uniform(stream, sequence.sample_index, 0)
+            self._lengths[sequence] = self._draw_length(len(request.prompt_ids), share)
+        self._requests[request.id] = sequences
+        self._scheduler.add(sequences)
+
+    def abort(self, request_id: str) -> None:
+        """End every sample of a request that has not ended; the next step says so. Unknown ids do nothing."""
+        for sequence in list(self._requests.get(request_id, ())):
+            self._end(sequence, Finish.ABORT)
+            index = sequence.sample_index
+            self._ended.append(TokenEvent(request_id, index, None, 0.0, self.version, Finish.ABORT))
+
+    def has_work(self) -> bool:
+        """Whether a step would do or report anything."""
+        return not self._closed and (bool(self._ended) or self._scheduler.has_work())
+
+    def statistics(self) -> Statistics:
+        """Sequences running and waiting, cache use, tokens prefilled so far."""
+        return self._scheduler.statistics()
+
+    def step(self) -> list[TokenEvent]:
+        """Let one pass's time go by and return what happened in it.
+
+        One event per sampled token or ended sample, as from the engine.
+        """
+        events, self._ended = self._ended, []
+        if self._closed:
+            return events
+        begin = self.clock.now()
+        plan = self._scheduler.plan()
+        if not plan.chunks:
+            return events
+        seconds = self._latency.seconds(plan, self._steps)
+        self._steps += 1
+        self._scheduler.commit(plan)
+        for chunk in plan.chunks:
+            if chunk.samples:
+                events += [self._extend(sequence) for sequence in (chunk.sequence, *chunk.siblings)]
+        self.clock.advance(begin + seconds - self.clock.now())
+        return events
+
+    def close(self) -> None:
+        """End a step that waits in another thread and drop what has not ended: abort it first to hear."""
+        self._closed = True
+        self.clock.close()
+
+    def _extend(self, sequence: Sequence) -> TokenEvent:
+        params, index, position = sequence.request.sampling, sequence.sample_index, len(sequence.tokens)
+        ended = not params.ignore_eos and sequence.generated + 1 >= self._lengths[sequence]
+        token = self._eos_id if ended else self._token(params.seed, index, position)
+        # An exponential with mean 1: a perplexity of e.
+        logprob = math.log1p(-uniform(params.seed ^ _LOGPROB_STREAM, index, position))
+        sequence.tokens.append(token)
+        sequence.logprobs.append(logprob)
+        sequence.versions.append(self.version)
+        finish = Finish.STOP if ended or token in params.stop_token_ids else None
+        if not finish and len(sequence.tokens) >= self._scheduler.longest(sequence):
+            finish = Finish.LENGTH
+        if finish:
+            self._end(sequence, finish)
+        return TokenEvent(sequence.request.id, index, token, logprob, self.version, finish)
+
+    def _token(self, seed: int, sample_index: int, position: int) -> int:
+        """Any token but end-of-text."""
+        token = int(uniform(seed, sample_index, position) * (self._vocabulary - 1))
+        return token + (token >= self._eos_id)
+
+    def _end(self, sequence: Sequence, finish: Finish) -> None:
+        self._scheduler.end(sequence, finish)
+        del self._lengths[sequence]
+        siblings = self._requests[sequence.request.id]
+        siblings.remove(sequence)
+        if not siblings:
+            del self._requests[sequence.request.id]
+
+
+def parse_lengths(spec: str, *, where: str) -> Lengths:
+    """Response lengths as ``spec`` describes them: a distribution (rounded, at least 1) or ``trace(PATH)``.
+
+    Raises:
+        ConfigError: it describes neither.
+        InputError: the trace can't be used.
+    """
+    spec = spec.strip()
+    if spec.startswith("trace(") and spec.endswith(")"):
+        return read_trace(Path(spec[len("trace(") : -1])).response_tokens
+    quantile = parse_distribution(spec, where=where)
+    return lambda _, u: max(1, round(quantile(u)))
+
+
+def _digest(prompt_ids: tuple[int, ...]) -> int:
+    """The same number for the same prompt in every process, which ``hash`` does not promise."""
+    return zlib.crc32(b"".join(token.to_bytes(8, "little") for token in prompt_ids))
+
+
+def _check(config: EngineConfig, simulated: SimulatedConfig) -> None:
+    for section, settings in (("engine", config), ("simulated", simulated)):
+        for name, problem in violations(settings):
+            raise ConfigError(f"{name} {problem}", where=f"{section}.{name}")
+    if simulated.eos_token_id >= simulated.vocabulary:
+        raise ConfigError(
+            f"token {simulated.eos_token_id} is outside the vocabulary of {simulated.vocabulary}",
+            where="simulated.eos_token_id",
+        )
+    if config.max_model_len and config.max_model_len > simulated.max_model_len:
+        raise ConfigError(
+            f"engine.max_model_len is {config.max_model_len}, but the simulated model was made for "
+            f"{simulated.max_model_len} tokens",
+            mend="raise simulated.max_model_len",
+        )
+
+
+def _block_count(config: EngineConfig, longest: int) -> int:
+    if config.kv_cache_tokens:
+        return max(1, config.kv_cache_tokens // config.block_size)
+    return (-(-longest // config.block_size) + 1) * config.max_running
