@@ -1,9 +1,14 @@
 """Parts that several tests share: tiny random models with a real tokenizer, built once per session."""
 
+import os
 from pathlib import Path
 
 import pytest
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+
+# Before torch is imported, here and in the processes that tests start: threads that wait for work by spinning take
+# the cores away from the other processes of a test.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 CHAT_TEMPLATE = (
     "{% for m in messages %}<|{{ m['role'] }}|>{{ m['content'] }}<|end|>{% endfor %}"
