@@ -5,6 +5,7 @@ outside, each step yields :class:`TokenEvent` objects. Every sample ends exactly
 a ``finish``.
 """
 
+from collections.abc import Hashable
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -29,12 +30,14 @@ class Request:
         prompt_ids: token ids of the prompt, at least one.
         sampling: how tokens are chosen and when a sample ends.
         n: how many samples; they share the prompt's prefill.
+        priority: lower runs first; equal ones in order of arrival.
     """
 
     id: str
     prompt_ids: tuple[int, ...]
     sampling: SamplingParams = field(default_factory=SamplingParams)
     n: int = 1
+    priority: int = 0
 
 
 @dataclass(frozen=True)
@@ -67,6 +70,16 @@ class Sequence:
     ``computed`` counts the tokens whose keys and values are in the cache: they fill ``blocks`` from the
     front. While ``computed < len(tokens) - 1`` the sequence still prefills (its prompt or, after a
     preemption, its own past).
+
+    Attributes:
+        cache_salt: what else than tokens decides about keys and values, such as the adapter; blocks are
+            reused only between sequences of equal salt.
+        needs_all_rows: every token must pass through the model (prompt logprobs), so no prefix is reused.
+        rank: (priority, arrival), set by the scheduler; lower goes first.
+        served: the scheduler's count of chunks when this sequence last got one.
+        block_hashes: chain hashes of the full blocks of ``tokens``, as far as they were needed.
+        cacheable: whether blocks that fill up may be offered to others; false once the weights changed
+            underneath.
     """
 
     request: Request
@@ -77,6 +90,12 @@ class Sequence:
     logprobs: list[float] = field(default_factory=list)
     versions: list[int] = field(default_factory=list)
     finish: Finish | None = None
+    cache_salt: Hashable = None
+    needs_all_rows: bool = False
+    rank: tuple[int, int] = (0, 0)
+    served: int = 0
+    block_hashes: list[bytes] = field(default_factory=list)
+    cacheable: bool = True
 
     @property
     def generated(self) -> int:

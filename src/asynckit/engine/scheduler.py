@@ -1,60 +1,66 @@
-"""Who runs in the next step: admission, batching and finishing, as pure decisions.
+"""Who runs in the next step: admission, batching, preemption and finishing, as pure decisions.
 
-Each step the scheduler plans one forward pass. Running sequences come first, one token each (decode); what is
-left of the token budget goes to waiting sequences, oldest first, in chunks (prefill). A sequence is admitted
-when the blocks for its whole possible length are free, so a running sequence never runs out of cache.
+Each step the scheduler plans one forward pass of at most ``max_step_tokens`` tokens. Running sequences that
+decode come first, one token each; what is left goes to prefill in chunks, in order of rank: priority, then
+arrival. A waiting sequence is admitted when the blocks for the tokens it has now are free, and a few more.
 
-When a prompt's prefill completes, its sibling samples join by sharing its blocks, so a prompt is prefilled
-once however many samples it has, as long as they fit into the running set. Siblings that don't fit prefill on
-their own later.
+Nothing is reserved for tokens to come. When a running sequence needs a block and none is free, the running
+sequence of the last rank is preempted: it gives its blocks back, waits at its rank again and later computes
+its tokens anew, as far as their blocks are gone by then. One that is itself the last in rank stalls instead.
+So the first in rank always advances, and as it fits the pool alone, everything ends.
+
+Blocks that filled up are found by their content (:mod:`asynckit.engine.prefix_cache`): a sequence starts
+behind the longest known beginning of its tokens. When a prompt's prefill completes, its sibling samples join
+by sharing its blocks, the half-filled one included (copied on write), and sample from the same logits.
 """
 
-from collections import deque
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import count
+from operator import attrgetter
 
 from asynckit.engine.blocks import BlockPool
+from asynckit.engine.plan import Chunk, Draft, Plan
+from asynckit.engine.prefix_cache import Key, extend_hashes
+from asynckit.engine.ranking import Ranking
 from asynckit.engine.request import Finish, Sequence
 
-
-@dataclass(frozen=True)
-class Chunk:
-    """A run of tokens of one sequence for one forward pass.
-
-    Attributes:
-        sequence: whose tokens.
-        start: position of the first one; everything before it is in the cache.
-        length: how many tokens.
-        samples: whether the pass reaches the sequence's last token, so that a new one can be sampled.
-        siblings: sequences that join after this chunk and sample from the same logits.
-    """
-
-    sequence: Sequence
-    start: int
-    length: int
-    samples: bool
-    siblings: tuple[Sequence, ...] = ()
-
-
-@dataclass(frozen=True)
-class Plan:
-    """One forward pass: its chunks, and the block copies ``(source, target)`` that must be made before it."""
-
-    chunks: tuple[Chunk, ...]
-    copies: tuple[tuple[int, int], ...]
+__all__ = ["Chunk", "Plan", "Scheduler", "Statistics"]
 
 
 @dataclass(frozen=True)
 class Statistics:
-    """A snapshot: sequences running and waiting, share of KV blocks in use, tokens prefilled so far."""
+    """A snapshot.
+
+    Attributes:
+        running, waiting: sequences in either state.
+        kv_usage: share of KV blocks that sequences hold.
+        prefilled_tokens: tokens computed so far that were not decoded one by one.
+        prefix_query_tokens: tokens of all sequences that started; those that joined a sibling don't count.
+        prefix_hit_tokens: how many of them were found in the cache.
+        preemptions: how often a sequence lost its blocks to another.
+        step_tokens: tokens of the last step.
+        steps: forward passes so far.
+    """
 
     running: int
     waiting: int
     kv_usage: float
     prefilled_tokens: int
+    prefix_query_tokens: int = 0
+    prefix_hit_tokens: int = 0
+    preemptions: int = 0
+    step_tokens: int = 0
+    steps: int = 0
 
 
 class Scheduler:
-    """Owns the waiting queue, the running set and the block pool."""
+    """Owns the waiting queue, the running set and the block pool.
+
+    Attributes:
+        may_start: asked before a waiting sequence is started; one that may not (its adapter has no room yet)
+            keeps its place and is asked for again in the next step.
+    """
 
     def __init__(
         self, pool: BlockPool, *, max_running: int, max_step_tokens: int, max_model_len: int
@@ -63,14 +69,24 @@ class Scheduler:
         self.max_running = max_running
         self.max_step_tokens = max_step_tokens
         self.max_model_len = max_model_len
-        self._waiting: deque[Sequence] = deque()
-        self._running: list[Sequence] = []
-        self._reserved: dict[Sequence, int] = {}  # blocks a running sequence may still ask for
+        self.may_start: Callable[[Sequence], bool] = lambda _: True
+        self._watermark = max(1, pool.size // 100)  # admission leaves so many blocks to those who run
+        self._waiting = Ranking()
+        self._running = Ranking()
+        self._arrivals = count()
+        self._turns = count()
+        self._steps = 0
+        self._step_tokens = 0
         self._prefilled = 0
+        self._queried = 0
+        self._hit = 0
+        self._preemptions = 0
 
     def add(self, sequences: list[Sequence]) -> None:
-        """Queue the samples of one request."""
-        self._waiting.extend(sequences)
+        """Queue the samples of one request; ``blocks_needed`` of each must not exceed the pool."""
+        for sequence in sequences:
+            sequence.rank = (sequence.request.priority, next(self._arrivals))
+            self._waiting.add(sequence)
 
     def has_work(self) -> bool:
         """Whether any sequence has not ended."""
@@ -78,12 +94,25 @@ class Scheduler:
 
     def statistics(self) -> Statistics:
         """Where things stand now."""
-        used = 1 - self.pool.free / self.pool.size
-        return Statistics(len(self._running), len(self._waiting), used, self._prefilled)
+        return Statistics(
+            running=len(self._running),
+            waiting=len(self._waiting),
+            kv_usage=1 - self.pool.free / self.pool.size,
+            prefilled_tokens=self._prefilled,
+            prefix_query_tokens=self._queried,
+            prefix_hit_tokens=self._hit,
+            preemptions=self._preemptions,
+            step_tokens=self._step_tokens,
+            steps=self._steps,
+        )
 
     def sequences(self) -> list[Sequence]:
         """All sequences that have not ended."""
         return [*self._running, *self._waiting]
+
+    def running(self) -> list[Sequence]:
+        """Those of them that have started and were not preempted."""
+        return list(self._running)
 
     def longest(self, sequence: Sequence) -> int:
         """Tokens that ``sequence`` can reach, prompt included."""
@@ -92,96 +121,232 @@ class Scheduler:
         )
 
     def blocks_needed(self, sequence: Sequence) -> int:
-        """Blocks that ``sequence`` may take in its life; one more where sharing can force a copy."""
-        return self.pool.blocks_for(self.longest(sequence)) + (sequence.request.n > 1)
+        """Blocks that ``sequence`` may hold at most."""
+        return self.pool.blocks_for(self.longest(sequence))
 
     def plan(self) -> Plan:
-        """Decide the next forward pass. Reserves blocks; changes nothing else."""
-        budget = self.max_step_tokens
-        chunks: list[Chunk] = []
-        for sequence in list(self._running):  # siblings that join below have nothing to compute in this pass
-            if budget == 0:
-                break
-            chunk = self._chunk(sequence, budget)
-            budget -= chunk.length
-            chunks.append(chunk)
-        while budget > 0 and self._waiting and self._admit(self._waiting[0]):
-            sequence = self._waiting.popleft()
-            self._running.append(sequence)
-            chunk = self._chunk(sequence, budget)
-            budget -= chunk.length
-            chunks.append(chunk)
-        copies = tuple(copy for chunk in chunks for copy in self._make_room(chunk))
-        return Plan(tuple(chunks), copies)
+        """Decide the next forward pass.
+
+        Blocks are taken for it, sequences admitted and preempted. :meth:`commit` must follow, or the end of
+        every sequence in the plan.
+        """
+        draft = Draft(self.max_step_tokens)
+        decodes: list[Sequence] = []
+        prefills: list[Sequence] = []
+        for sequence in self._running:
+            (decodes if sequence.pending == 1 else prefills).append(sequence)
+        share = self._prefill_share(len(decodes)) if prefills or self._waiting else 0
+        if share:
+            draft.left = share
+            self._prefill(prefills, draft)
+            draft.left += self.max_step_tokens - share
+        self._decode(decodes, draft)
+        if not share:
+            self._prefill(prefills, draft)
+        for sequence in draft.deferred:
+            self._waiting.add(sequence)
+        return draft.plan()
 
     def commit(self, plan: Plan) -> None:
         """Record that the forward pass of ``plan`` ran: its tokens are in the cache, siblings have joined."""
+        self._steps += 1
+        self._step_tokens = 0
         for chunk in plan.chunks:
-            chunk.sequence.computed += chunk.length
-            if chunk.length > 1 or chunk.sequence.generated == 0:
+            sequence = chunk.sequence
+            sequence.computed += chunk.length
+            self._step_tokens += chunk.length
+            if chunk.length > 1 or sequence.generated == 0:
                 self._prefilled += chunk.length
+            self._offer_full_blocks(chunk)
             for sibling in chunk.siblings:
-                sibling.computed = chunk.sequence.computed
-                sibling.blocks = list(chunk.sequence.blocks)
+                sibling.computed = sequence.computed
+                sibling.blocks = list(sequence.blocks)
+                sibling.block_hashes = list(sequence.block_hashes)
+                sibling.cacheable = sequence.cacheable
                 self.pool.share(sibling.blocks)
 
     def end(self, sequence: Sequence, finish: Finish) -> None:
-        """End ``sequence`` once and free what it holds."""
+        """End ``sequence`` once and free what it holds; after an error nobody reuses what it computed."""
         assert sequence.finish is None
         sequence.finish = finish
-        if sequence in self._reserved:
-            self._running.remove(sequence)
-            del self._reserved[sequence]
-        else:
-            self._waiting.remove(sequence)
-        self.pool.release(sequence.blocks)
-        sequence.blocks = []
+        (self._running if sequence in self._running else self._waiting).remove(sequence)
+        if finish is Finish.ERROR:
+            self.pool.forget(sequence.blocks)
+        self._give_back(sequence)
 
-    def _chunk(self, sequence: Sequence, budget: int) -> Chunk:
-        length = min(sequence.pending, budget)
-        samples = length == sequence.pending
-        siblings = self._joiners(sequence) if samples and sequence.generated == 0 else ()
-        return Chunk(sequence, sequence.computed, length, samples, siblings)
+    def clear_prefix_cache(self) -> None:
+        """Let nobody reuse what was computed so far (the weights changed).
 
-    def _joiners(self, leader: Sequence) -> tuple[Sequence, ...]:
+        Running sequences keep theirs and go on, and what they compute on top of it is not reused either.
+        """
+        self.pool.forget_all()
+        for sequence in self._running:
+            sequence.cacheable = False
+
+    def recompute_all(self) -> None:
+        """Make every running sequence compute all its tokens anew, in the same order; reuse nothing."""
+        self.pool.forget_all()
+        for sequence in list(self._running):
+            self._requeue(sequence)
+
+    def _prefill_share(self, decodes: int) -> int:
+        """Tokens that prefill gets before ``decodes`` sequences do; 0 where those leave enough anyway."""
+        share = self.max_step_tokens // 4 or int(self._steps % 4 == 0)
+        return share if decodes + share > self.max_step_tokens else 0
+
+    def _decode(self, decodes: list[Sequence], draft: Draft) -> None:
+        if len(decodes) > draft.left:  # not all can take part: those go first that have waited for longest
+            decodes.sort(key=attrgetter("served"))
+        for sequence in decodes:
+            if draft.left == 0:
+                return
+            if sequence not in draft.preempted:
+                self._schedule(sequence, draft)
+
+    def _prefill(self, prefills: list[Sequence], draft: Draft) -> None:
+        """Go on with running prefills and admit waiting sequences, all by rank."""
+        for sequence in prefills:
+            self._admit(draft, before=sequence)
+            if draft.left == 0:
+                return
+            if sequence not in draft.preempted:
+                self._schedule(sequence, draft)
+        self._admit(draft)
+
+    def _admit(self, draft: Draft, before: Sequence | None = None) -> None:
+        """Start waiting sequences (of lower rank than ``before``) while tokens, places and blocks last."""
+        while draft.left and not draft.full and self._waiting and self._has_place(draft):
+            sequence = self._waiting.first
+            if before is not None and before.rank < sequence.rank:
+                return
+            extend_hashes(sequence.block_hashes, sequence.tokens, self.pool.block_size)
+            prefix = self._known_prefix(sequence)
+            if self._gains_by_waiting(sequence, len(prefix), draft) or not self.may_start(sequence):
+                self._waiting.remove(sequence)
+                draft.deferred.append(sequence)
+            elif self._fits(sequence, prefix):
+                self._start(sequence, prefix)
+                self._schedule(sequence, draft)
+            else:
+                draft.full = True
+
+    def _has_place(self, draft: Draft) -> bool:
+        return len(self._running) + len(draft.deferred) < self.max_running
+
+    def _known_prefix(self, sequence: Sequence) -> list[int]:
+        """Blocks to start from: the last token is always left to compute, for its logits are needed."""
+        if sequence.needs_all_rows:
+            return []
+        usable = (len(sequence.tokens) - 1) // self.pool.block_size
+        return self.pool.cache.prefix(sequence.cache_salt, sequence.block_hashes[:usable])
+
+    def _gains_by_waiting(self, sequence: Sequence, known: int, draft: Draft) -> bool:
+        """Whether this plan computes at least half of what ``sequence`` would otherwise compute itself."""
+        if sequence.needs_all_rows or not draft.in_flight:
+            return False
+        size = self.pool.block_size
+        coming = 0
+        for digest in sequence.block_hashes[known : (len(sequence.tokens) - 1) // size]:
+            if (sequence.cache_salt, digest) not in draft.in_flight:
+                break
+            coming += size
+        return 2 * coming >= len(sequence.tokens) - known * size
+
+    def _fits(self, sequence: Sequence, prefix: list[int]) -> bool:
+        """Whether the blocks for all present tokens are free with some to spare, or nobody else runs."""
+        need = self.pool.blocks_for(len(sequence.tokens)) - len(prefix) + self.pool.count_idle(prefix)
+        return not self._running or self.pool.free - need >= self._watermark
+
+    def _start(self, sequence: Sequence, prefix: list[int]) -> None:
+        self._waiting.remove(sequence)
+        self._running.add(sequence)
+        self.pool.share(prefix)
+        sequence.blocks = prefix
+        sequence.computed = len(prefix) * self.pool.block_size
+        self._queried += len(sequence.tokens)
+        self._hit += sequence.computed
+
+    def _schedule(self, sequence: Sequence, draft: Draft) -> None:
+        """Plan the sequence's next tokens, if there are blocks for them."""
+        start, pending = sequence.computed, sequence.pending
+        length = min(pending, draft.left)
+        if not self._make_room(sequence, start + length, draft):
+            draft.full = True
+            return
+        sequence.served = next(self._turns)
+        if length > 1 and sequence.cacheable:
+            draft.in_flight.update(key for key, _ in self._filled(sequence, start, start + length))
+        samples = length == pending
+        siblings = self._join(sequence, draft) if samples and sequence.generated == 0 else ()
+        draft.put(Chunk(sequence, start, length, samples, siblings))
+
+    def _join(self, leader: Sequence, draft: Draft) -> tuple[Sequence, ...]:
         """Waiting samples of the leader's request that fit beside it now; they become running."""
         joiners: list[Sequence] = []
-        shared = len(leader.request.prompt_ids) // self.pool.block_size  # full blocks, never written again
-        while (
-            self._waiting
-            and self._waiting[0].request is leader.request
-            and self._admit(self._waiting[0], shared)
-        ):
-            sibling = self._waiting.popleft()
-            self._running.append(sibling)
+        while not draft.full and self._waiting and self._has_place(draft):
+            sibling = self._waiting.first
+            if not _may_join(sibling, leader):
+                break
+            if self.pool.free - len(joiners) <= self._watermark:  # each will soon want a block of its own
+                draft.full = True
+                break
+            self._waiting.remove(sibling)
+            self._running.add(sibling)
             joiners.append(sibling)
         return tuple(joiners)
 
-    def _admit(self, sequence: Sequence, shared: int = 0) -> bool:
-        """Reserve a place and the blocks of the whole possible length but ``shared``, if both are there."""
-        need = self.blocks_needed(sequence) - shared
-        outstanding = sum(self._reserved.values())
-        if len(self._reserved) >= self.max_running or need > self.pool.free - outstanding:
-            return False
-        self._reserved[sequence] = need
+    def _make_room(self, sequence: Sequence, end: int, draft: Draft) -> bool:
+        """Give the sequence blocks of its own for its tokens up to ``end``; false when it must stall."""
+        pool, blocks = self.pool, sequence.blocks
+        inside = sequence.computed % pool.block_size != 0  # the next token goes into the last block
+        fresh = pool.blocks_for(end) - len(blocks)
+        while (copy := inside and pool.shared(blocks[-1])) + fresh > pool.free:
+            victim = self._running.last
+            if victim is sequence:
+                return False
+            draft.drop(victim)
+            self._requeue(victim)
+            self._preemptions += 1
+        if copy:
+            source, target = blocks[-1], pool.take()
+            pool.release([source])
+            blocks[-1] = target
+            draft.copies[sequence] = (source, target)
+        blocks.extend(pool.take() for _ in range(fresh))
         return True
 
-    def _make_room(self, chunk: Chunk) -> list[tuple[int, int]]:
-        """Give the chunk blocks that only its sequence holds; returns the copies this takes."""
-        sequence, copies = chunk.sequence, []
-        first = chunk.start // self.pool.block_size
-        last = self.pool.blocks_for(chunk.start + chunk.length)
-        for index in range(first, last):
-            if index == len(sequence.blocks):
-                sequence.blocks.append(self._take_reserved(sequence))
-            elif self.pool.shared(sequence.blocks[index]):
-                source, target = sequence.blocks[index], self._take_reserved(sequence)
-                self.pool.release([source])
-                sequence.blocks[index] = target
-                copies.append((source, target))
-        return copies
+    def _requeue(self, sequence: Sequence) -> None:
+        """Send a running sequence back to wait at its rank, with nothing computed."""
+        self._running.remove(sequence)
+        self._give_back(sequence)
+        sequence.cacheable = True
+        self._waiting.add(sequence)
 
-    def _take_reserved(self, sequence: Sequence) -> int:
-        assert self._reserved[sequence] > 0
-        self._reserved[sequence] -= 1
-        return self.pool.take()
+    def _give_back(self, sequence: Sequence) -> None:
+        self.pool.release(sequence.blocks)
+        sequence.blocks = []
+        sequence.computed = 0
+
+    def _offer_full_blocks(self, chunk: Chunk) -> None:
+        """Let others find the blocks that ``chunk`` filled."""
+        sequence, size = chunk.sequence, self.pool.block_size
+        if chunk.start // size == sequence.computed // size or not sequence.cacheable:
+            return
+        extend_hashes(sequence.block_hashes, sequence.tokens, size)
+        for key, block in self._filled(sequence, chunk.start, sequence.computed):
+            self.pool.offer(key, block)
+
+    def _filled(self, sequence: Sequence, start: int, end: int) -> Iterator[tuple[Key, int]]:
+        """Key and id of every block that becomes full when the tokens from ``start`` to ``end`` are there."""
+        for index in range(start // self.pool.block_size, end // self.pool.block_size):
+            yield (sequence.cache_salt, sequence.block_hashes[index]), sequence.blocks[index]
+
+
+def _may_join(sibling: Sequence, leader: Sequence) -> bool:
+    """Whether ``sibling`` is a fresh sample of the leader's request that can do without rows of its own."""
+    return (
+        sibling.request is leader.request
+        and sibling.generated == 0
+        and sibling.rank > leader.rank
+        and sibling.needs_all_rows <= leader.needs_all_rows
+    )
