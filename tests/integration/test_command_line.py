@@ -1,6 +1,7 @@
 """The command line as a person or a script meets it: fast help, clear errors, documented exit codes."""
 
 import json
+import shutil
 import socket
 import subprocess
 import sys
@@ -91,6 +92,26 @@ def test_a_model_that_does_not_exist_ends_with_5(asynckit: Run, sums: Path) -> N
     """Offline or not, in bounded time, with what to do."""
     done = asynckit("rollout", "-p", str(sums), "--model", "./no/such/model", HF_HUB_OFFLINE="1")
     assert_clear_error(done, 5, "no/such/model")
+
+
+def test_a_model_folder_that_does_not_match_its_weights_ends_with_4(
+    asynckit: Run, tiny_llama: Path, sums: Path
+) -> None:
+    """A broken copy of a model is an input error, found in the engine and told without its traceback."""
+    broken = sums.parent / "broken"
+    shutil.copytree(tiny_llama, broken)
+    config = json.loads((broken / "config.json").read_text())
+    (broken / "config.json").write_text(json.dumps({**config, "intermediate_size": 96}))
+    assert_clear_error(
+        asynckit("rollout", "-q", "-p", str(sums), "-m", str(broken), "-o", "out"), 4, "broken"
+    )
+    assert not (sums.parent / "out").exists()
+
+
+def test_replicas_that_can_t_fit_are_refused_at_once(asynckit: Run, tiny_llama: Path, sums: Path) -> None:
+    """Waiting for CPUs that this machine doesn't have would take the whole start-up time-out."""
+    arguments = ("rollout", "-q", "-p", str(sums), "-m", str(tiny_llama))
+    assert_clear_error(asynckit(*arguments, "rollout.cpus_per_replica=4000"), 5, "4000 CPUs")
 
 
 def test_a_cluster_that_does_not_answer_ends_with_5(asynckit: Run, tiny_llama: Path, sums: Path) -> None:

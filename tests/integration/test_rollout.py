@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from asynckit.rollout.sinks import read_trajectories
 
 REWARDS = """
 import time
+print("reward functions may print while they are imported")
 
 def raises_on_three(response, prompt):
     if "3 +" in prompt:
@@ -27,6 +29,10 @@ def raises_on_three(response, prompt):
 def hangs_on_three(response, prompt):
     time.sleep(600 if "3 +" in prompt else 0)
     return {"score": 0.5, "speed": 1}
+
+def slowly(response):
+    time.sleep(1)
+    return 1
 
 def slow(response):
     time.sleep(600)
@@ -62,6 +68,16 @@ def ray_processes() -> set[int]:
     return found
 
 
+def none_left_behind(before: set[int]) -> bool:
+    """Whether every Ray process that is new since ``before`` ends within seconds of the command's end."""
+    deadline = time.monotonic() + 20
+    while ray_processes() - before:
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.2)
+    return True
+
+
 def test_a_rollout_writes_every_sample_with_exact_logprobs(
     asynckit: Run, tiny_llama: Path, sums: Path
 ) -> None:
@@ -85,7 +101,7 @@ def test_a_rollout_writes_every_sample_with_exact_logprobs(
     assert summary["response_tokens"] == sum(len(t.response_ids) for t in trajectories)
     assert json.loads((sums.parent / "out" / "summary.json").read_text()) == summary
     assert json.loads((sums.parent / "out" / "config.json").read_text())["config"]["rollout"]["n"] == 3
-    assert ray_processes() <= before
+    assert none_left_behind(before)
 
 
 def test_the_same_seed_gives_the_same_trajectories(asynckit: Run, tiny_llama: Path, sums: Path) -> None:
@@ -150,6 +166,56 @@ def test_a_reward_that_hangs_costs_its_samples_only(asynckit: Run, tiny_llama: P
     assert components == [{"speed": 1.0}] * 9
 
 
+def test_slow_rewards_are_no_stall(asynckit: Run, tiny_llama: Path, sums: Path) -> None:
+    """A run whose rewards take longer than the stall time-out in total is healthy."""
+    (sums.parent / "rewards.py").write_text(REWARDS)
+    done = asynckit(
+        *("rollout", "-m", str(tiny_llama), "-p", str(sums), "-n", "8", "-o", "out", "--json", *TINY),
+        *("--reward", "rewards:slowly", "prompts.limit=1", "rollout.stall_timeout=4"),
+    )
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["mean_reward"] == 1.0
+
+
+def test_a_reward_that_a_worker_can_t_load_says_so(asynckit: Run, tiny_llama: Path, sums: Path) -> None:
+    """The function's own error reaches the person, not the death of some actor."""
+    (sums.parent / "picky.py").write_text(
+        "import os, pathlib\n"
+        "first = pathlib.Path('seen')\n"
+        "assert not first.exists(), 'only once'\n"
+        "first.touch()\n"
+        "def score(response): return 1\n"
+    )
+    path = str(sums.parent)
+    done = asynckit(
+        *("rollout", "-m", str(tiny_llama), "-p", str(sums), "-o", "out", "--reward", "picky:score", *TINY),
+        PYTHONPATH=path,
+    )
+    assert done.returncode == 4, done.stderr
+    assert "only once" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_prompt_that_the_template_refuses_fails_alone(asynckit: Run, tiny_llama: Path, sums: Path) -> None:
+    """Templates raise for role orders they don't know; that is one prompt's failure."""
+    picky = sums.parent / "picky-model"
+    shutil.copytree(tiny_llama, picky)
+    template = "{% if messages[0]['role'] == 'system' %}{{ raise_exception('no system role') }}{% endif %}x"
+    (picky / "chat_template.jinja").write_text(template)
+    rows = [
+        [{"role": "user", "content": "1+1="}],
+        [{"role": "system", "content": "s"}, {"role": "user", "content": "?"}],
+    ]
+    sums.write_text("".join(json.dumps({"prompt": row, "answer": "2"}) + "\n" for row in rows))
+    done = asynckit("rollout", "-m", str(picky), "-p", str(sums), "-n", "1", "-o", "out", *TINY)
+    assert done.returncode == 1
+    assert "no system role" in done.stderr
+    assert "Traceback" not in done.stderr
+    statuses = {t.status for t in read_trajectories(sums.parent / "out" / "trajectories")}
+    assert "failed" in statuses
+    assert len(statuses) == 2
+
+
 def test_a_prompt_that_is_too_long_fails_alone(asynckit: Run, tiny_llama: Path, sums: Path) -> None:
     """One impossible prompt does not take the others down."""
     with sums.open("a") as file:
@@ -182,16 +248,13 @@ def test_a_signal_stops_cleanly(tiny_llama: Path, sums: Path, stop: signal.Signa
             time.sleep(0.2)
         # The whole group gets it, as from a terminal.
         os.killpg(process.pid, stop)
-        begin = time.monotonic()
         _, error = process.communicate(timeout=60)
-        seconds = time.monotonic() - begin
     assert process.returncode == 130, error
     assert "Traceback" not in error
-    assert seconds < 30
     summary = json.loads((sums.parent / "out" / "summary.json").read_text())
     assert summary["status"] == "interrupted"
     assert sum(summary["groups"].values()) == summary["submitted"] == 10
-    assert ray_processes() <= before
+    assert none_left_behind(before)
 
 
 @pytest.mark.embedded

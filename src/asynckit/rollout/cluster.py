@@ -3,9 +3,11 @@
 import logging
 import os
 import socket
+from typing import Any
 
+from asynckit.engine.config import EngineConfig
 from asynckit.errors import DependencyError
-from asynckit.rollout.config import RayConfig
+from asynckit.rollout.config import RayConfig, RolloutConfig
 
 _CONNECT_SECONDS = 10.0
 
@@ -63,3 +65,41 @@ def disconnect() -> None:
     import ray
 
     ray.shutdown()
+
+
+def replica_resources(
+    engine: EngineConfig, rollout: RolloutConfig, nodes: list[dict[str, Any]]
+) -> dict[str, float]:
+    """What one replica asks Ray for.
+
+    As configured, else an equal share of the CPUs, and one GPU where there are any.
+    """
+    alive = [node["Resources"] for node in nodes if node["Alive"]]
+    total = sum(resources.get("CPU", 0.0) for resources in alive)
+    largest = max(resources.get("CPU", 0.0) for resources in alive)
+    gpus = any(resources.get("GPU") for resources in alive) and engine.device != "cpu"
+    share = min(total / rollout.replicas, largest)
+    return {
+        "num_cpus": rollout.cpus_per_replica or (float(int(share)) if share >= 1 else share),
+        "num_gpus": float(gpus) if rollout.gpus_per_replica is None else rollout.gpus_per_replica,
+    }
+
+
+def refuse_impossible(engine: EngineConfig, rollout: RolloutConfig) -> None:
+    """Say at once that this machine can't hold the replicas; a cluster may still grow, a machine won't.
+
+    Raises:
+        DependencyError: the replicas ask for more than there is.
+    """
+    import ray
+
+    wanted, there = replica_resources(engine, rollout, ray.nodes()), ray.cluster_resources()
+    for name, resource in (("num_cpus", "CPU"), ("num_gpus", "GPU")):
+        need = wanted[name] * rollout.replicas
+        if need > there.get(resource, 0.0) + 1e-6:
+            raise DependencyError(
+                f"{rollout.replicas} replicas need {need:g} {resource}s, this machine offers "
+                f"{there.get(resource, 0.0):g}",
+                where=f"rollout.{resource.lower()}s_per_replica",
+                mend="ask for fewer, or join a cluster with ray.address",
+            )

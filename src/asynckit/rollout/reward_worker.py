@@ -24,10 +24,16 @@ class RewardWorker:
     """
 
     def __init__(self, name: str, import_paths: Sequence[str]) -> None:
-        self._reward: Reward = load_reward(name, import_paths=import_paths)
+        self._name = name
+        self._import_paths = import_paths
 
     def ready(self) -> None:
-        """Return once the worker can score."""
+        """Load the reward; here and not in the constructor, whose errors Ray reports as the actor's death.
+
+        Raises:
+            InputError: the reward can't be loaded in this process.
+        """
+        self._reward: Reward = load_reward(self._name, import_paths=self._import_paths)
 
     def score(self, item: RewardInput) -> Score | Failure:
         """Score one response."""

@@ -156,6 +156,11 @@ def _as_score(result: Any, name: str) -> Score:
     if key is None:
         found = ", ".join(map(str, result)) or "nothing"
         raise InputError(f"the dict it returned has no score, only {found}", where=name, mend='add "score"')
+    for part in result:
+        if not str(part).isprintable():  # lone surrogates among them: no file could hold it
+            raise InputError(
+                f"the dict it returned has the name {part!r}", where=name, mend="use plain names"
+            )
     components = {
         str(part): _as_number(value, str(part), name) for part, value in result.items() if part != key
     }

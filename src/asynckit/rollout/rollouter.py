@@ -11,6 +11,8 @@ import time
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from jinja2 import TemplateError
+
 from asynckit.engine.config import SamplingParams
 from asynckit.engine.driver import Completion, EngineDriver
 from asynckit.engine.engine import Engine
@@ -32,12 +34,13 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class RollouterStatistics:
-    """Seconds since start, seconds in which the engine stepped, tokens sampled, tokens prefilled."""
+    """Seconds since start, seconds the engine stepped, tokens sampled and prefilled, responses scored."""
 
     seconds: float
     busy_seconds: float
     sampled_tokens: int
     prefilled_tokens: int
+    scored: int
 
 
 class FullyAsyncRollouter:
@@ -53,6 +56,7 @@ class FullyAsyncRollouter:
         log_to_file(job.folder, name)
         self._job = job
         self._queue = queue
+        self._scored = 0
         self._rewards = RewardPool(job.reward, job.import_paths, job.rollout.startup_timeout)
 
     async def start(self) -> None:
@@ -112,6 +116,7 @@ class FullyAsyncRollouter:
             self._driver.busy_seconds,
             self._driver.sampled_tokens,
             self._driver.statistics().prefilled_tokens,
+            self._scored,
         )
 
     async def close(self) -> None:
@@ -125,9 +130,21 @@ class FullyAsyncRollouter:
     def _encode(self, prompt: Prompt) -> tuple[int, ...]:
         if prompt.messages is None:
             return tuple(self._tokenizer(prompt.text)["input_ids"])
-        encoded = self._tokenizer.apply_chat_template(
-            [dict(message) for message in prompt.messages], add_generation_prompt=True, return_dict=True
-        )
+        try:
+            encoded = self._tokenizer.apply_chat_template(
+                prompt.chat(), add_generation_prompt=True, return_dict=True
+            )
+        except (
+            TemplateError,
+            TypeError,
+            ValueError,
+            KeyError,
+        ) as error:  # templates refuse what they can't lay out
+            raise InputError(
+                f"the chat template refuses the messages: {error}",
+                where=prompt.where,
+                mend="order the roles as the model's template asks, or use prompts.chat=false",
+            ) from error
         return tuple(encoded["input_ids"])
 
     def _text(self, completion: Completion) -> str:
@@ -137,7 +154,9 @@ class FullyAsyncRollouter:
     async def _score(self, prompt: Prompt, text: str, completion: Completion) -> Score | Failure:
         if completion.finish is Finish.ERROR:
             return Failure(completion.error)
-        return await self._rewards.score(RewardInput(response=text, prompt=prompt))
+        score = await self._rewards.score(RewardInput(response=text, prompt=prompt))
+        self._scored += 1
+        return score
 
     def _record(
         self,

@@ -2,7 +2,7 @@
 
 import signal
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +15,7 @@ from asynckit.engine.config import EngineConfig, SamplingParams
 from asynckit.errors import AsynckitError, Interrupted, WorkFailed
 from asynckit.models.config import ModelConfig
 from asynckit.models.resolve import resolve_model
+from asynckit.rollout.cluster import connect, disconnect, refuse_impossible
 from asynckit.rollout.config import PromptsConfig, RayConfig, RewardConfig, RolloutConfig
 from asynckit.rollout.group import Group, group_seed
 from asynckit.rollout.job import Job
@@ -70,8 +71,13 @@ def run_rollout(
     load_reward(reward.name, import_paths=import_paths)
     resolve_model(model, progress=not quiet)
     folder = RunDirectory.check(rollout.out or time.strftime("runs/%Y%m%d-%H%M%S"), overwrite=overwrite).path
-    with _ray(ray), _sigterm_as_interrupt():  # in this order: Ray puts a handler of its own in place
-        directory = RunDirectory.create(folder, overwrite=overwrite)
+    with (
+        _ray(ray),
+        _sigterm_as_interrupt(),  # after Ray, which puts a handler of its own in place
+        RunDirectory.reserve(folder, overwrite=overwrite) as (directory, accept),
+    ):
+        if ray.address == "local":
+            refuse_impossible(engine, rollout)
         directory.write_config(dict(config), digest)
         job = Job(
             model=model,
@@ -85,7 +91,7 @@ def run_rollout(
             chat=any(prompt.messages is not None for prompt in found),
             began=began,
         )
-        return _run(job, make_groups(found, job), quiet=quiet)
+        return _run(job, make_groups(found, job), accept, quiet=quiet)
 
 
 def make_groups(prompts: list[Prompt], job: Job) -> list[Group]:
@@ -103,7 +109,7 @@ def make_groups(prompts: list[Prompt], job: Job) -> list[Group]:
     ]
 
 
-def _run(job: Job, groups: list[Group], *, quiet: bool) -> Summary:
+def _run(job: Job, groups: list[Group], accept: Callable[[], None], *, quiet: bool) -> Summary:
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
@@ -119,20 +125,25 @@ def _run(job: Job, groups: list[Group], *, quiet: bool) -> Summary:
     result = runner.run.remote()
     bar = ProgressBar(len(groups), "group", quiet=quiet)
     try:
-        _show_progress(runner, result, bar)
-        return _answer(result)
+        _show_progress(runner, result, bar, accept)
+        summary = _answer(result)
     except KeyboardInterrupt:
         print_note(
             f"stopping within {_STOP_SECONDS:.0f} s: groups in flight are cancelled (Ctrl-C: leave now)"
         )
         runner.stop.remote()
-        return _answer(result, timeout=_STOP_SECONDS)
+        try:
+            summary = _answer(result, timeout=_STOP_SECONDS)
+        except KeyboardInterrupt:
+            raise Interrupted(f"left at once; what was written is in {job.folder}/trajectories") from None
     finally:
         bar.close()
+    accept()
+    return summary
 
 
-def _show_progress(runner: Any, result: Any, bar: ProgressBar) -> None:
-    """Move the bar until the run is over."""
+def _show_progress(runner: Any, result: Any, bar: ProgressBar, accept: Callable[[], None]) -> None:
+    """Move the bar until the run is over; ``accept`` is called once the engines are ready to work."""
     import ray
 
     ended = -1
@@ -142,6 +153,8 @@ def _show_progress(runner: Any, result: Any, bar: ProgressBar) -> None:
         if update not in ready:
             return
         progress = ray.get(update)
+        if progress.ready:
+            accept()
         ended = progress.ended
         reward = "" if progress.mean_reward is None else f"reward {progress.mean_reward:.3f}, "
         bar.update(ended, f"{reward}{progress.tokens} tokens")
@@ -182,8 +195,6 @@ def _sigterm_as_interrupt() -> Iterator[None]:
 @contextmanager
 def _ray(config: RayConfig) -> Iterator[None]:
     """A connection to Ray, ended on the way out; a local Ray is started and stopped with it."""
-    from asynckit.rollout.cluster import connect, disconnect
-
     connect(config)
     try:
         yield

@@ -4,13 +4,16 @@ import contextlib
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Self
 
+from filelock import FileLock, Timeout
+
 from asynckit.errors import UsageError, WorkFailed
 
+LOCK = ".lock"
 CONFIG_SCHEMA = "asynckit.config/1"
 # Everything that runs leave behind; --overwrite deletes these and nothing else.
 OWN_NAMES = (
@@ -23,6 +26,7 @@ OWN_NAMES = (
     "report.html",
     "summary.json",
     "config.json",
+    LOCK,
 )
 
 
@@ -69,7 +73,7 @@ class RunDirectory:
             WorkFailed: the earlier run cannot be deleted.
         """
         directory = cls.check(path, overwrite=overwrite)
-        if overwrite and directory.path.is_dir() and any(directory.path.iterdir()):
+        if directory.path.is_dir() and any(directory.path.iterdir()):
             _delete_run(directory.path)
         try:
             directory.trajectories.mkdir(parents=True, exist_ok=True)
@@ -78,6 +82,53 @@ class RunDirectory:
             message = f"the run directory cannot be made: {error.strerror or error}"
             raise UsageError(message, where=str(path), mend="choose another --out") from error
         return directory
+
+    @classmethod
+    @contextlib.contextmanager
+    def reserve(cls, path: str | Path, *, overwrite: bool) -> Iterator[tuple[Self, Callable[[], None]]]:
+        """The folder of a new run, held against other processes, and a function that makes it final.
+
+        An earlier run is moved aside, and deleted when the function is called. Without that call, and with
+        nothing written, the new folder goes and the earlier run is back where it was.
+
+        Raises:
+            UsageError: something is there that may not be replaced, or another process writes there.
+        """
+        wanted = cls.check(path, overwrite=overwrite)
+        earlier = cls._move_aside(wanted.path)
+        directory = cls.create(wanted.path, overwrite=False)
+        final = False
+
+        def accept() -> None:
+            nonlocal final
+            final = True
+            if earlier and earlier.is_dir():
+                _delete_run(earlier)
+                earlier.rmdir()
+
+        with _held(directory.path):
+            try:
+                yield directory, accept
+            finally:
+                if not final and not any(directory.trajectories.iterdir()):
+                    shutil.rmtree(directory.path, ignore_errors=True)
+                    if earlier:
+                        earlier.rename(directory.path)
+                elif not final:
+                    accept()
+
+    @staticmethod
+    def _move_aside(path: Path) -> Path | None:
+        if not path.is_dir() or not any(path.iterdir()):
+            return None
+        aside = path.with_name(f".{path.name}.replaced-{os.getpid()}")
+        with _held(path):
+            try:
+                path.rename(aside)
+            except OSError as error:
+                message = f"the earlier run cannot be moved aside: {error.strerror or error}"
+                raise UsageError(message, where=str(path), mend="choose another --out") from error
+        return aside
 
     def write_config(self, config: Mapping[str, Any], digest: str) -> None:
         """Write ``config.json``: the resolved settings and their digest, which make this folder a run."""
@@ -156,6 +207,24 @@ def _why_kept(path: Path) -> str:
         return f"it holds {foreign[0]}, which no run writes"
     folders_only = all(entry.is_dir() for entry in path.rglob("*"))
     return "" if folders_only or _is_run(path) else "it has no config.json of an asynckit run"
+
+
+@contextlib.contextmanager
+def _held(path: Path) -> Iterator[None]:
+    """Hold a run's lock; the kernel drops it with the process, however that ends."""
+    lock = FileLock(path / LOCK)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        raise UsageError(
+            "another process is writing this run",
+            where=str(path),
+            mend="wait for it, or choose another --out",
+        ) from error
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _own_names() -> set[str]:

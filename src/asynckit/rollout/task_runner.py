@@ -31,6 +31,7 @@ import ray
 from ray.exceptions import RayActorError, RayTaskError, TaskCancelledError
 
 from asynckit.errors import AsynckitError, DependencyError, WorkFailed
+from asynckit.rollout.cluster import replica_resources
 from asynckit.rollout.group import FinishedGroup, Group, GroupStatus
 from asynckit.rollout.job import Job
 from asynckit.rollout.logs import log_to_file
@@ -48,8 +49,9 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Progress:
-    """How far the run is: groups ended, mean reward and tokens so far, and whether it is over."""
+    """How far the run is: engines ready, groups ended, mean reward and tokens so far, whether it is over."""
 
+    ready: bool
     ended: int
     mean_reward: float | None
     tokens: int
@@ -79,7 +81,7 @@ class FullyAsyncTaskRunner:
         self._queue: Any = None
         self._feeds: list[asyncio.Task[None]] = []
         self._stopping = False
-        self._over = False
+        self._ready = self._over = False
         self._ended = 0
         self._moved = asyncio.Event()
         self._ready_at = self._last_end = time.time()
@@ -95,9 +97,9 @@ class FullyAsyncTaskRunner:
             await self._start()
             await self._work()
             status = "interrupted" if self._stopping else "done"
-        except BaseExceptionGroup as group:
+        except Exception as error:
             log.exception("the run failed")
-            raise _first_cause(group) from group
+            raise _first_cause(error) from error
         finally:
             await asyncio.to_thread(self._sink.close)
             summary = await self._summarize(status)
@@ -113,7 +115,7 @@ class FullyAsyncTaskRunner:
                     await self._moved.wait()
         except TimeoutError:
             pass
-        return Progress(self._ended, self._tally.mean_reward, self._tally.tokens, self._over)
+        return Progress(self._ready, self._ended, self._tally.mean_reward, self._tally.tokens, self._over)
 
     async def stop(self) -> None:
         """Cancel the groups in flight; ``run`` then ends as interrupted, with everything finished on disk."""
@@ -129,7 +131,7 @@ class FullyAsyncTaskRunner:
             ray.remote(MessageQueue).options(num_cpus=0, max_concurrency=1000).remote(job.rollout.queue_size)
         )
         rollouter = ray.remote(FullyAsyncRollouter)
-        resources = replica_resources(job, ray.nodes())
+        resources = replica_resources(job.engine, job.rollout, ray.nodes())
         for replica in range(job.rollout.replicas):
             actor = rollouter.options(max_concurrency=10_000, **resources)
             self._rollouters.append(actor.remote(job=job, queue=self._queue, name=f"rollouter-{replica}"))
@@ -143,6 +145,7 @@ class FullyAsyncTaskRunner:
                 mend="ask for fewer replicas or resources than `ray status` shows, or wait longer",
             ) from None
         self._ready_at = time.time()
+        self._ready = True
         log.info("%d engines are ready, each with %s", job.rollout.replicas, resources)
 
     async def _work(self) -> None:
@@ -181,7 +184,8 @@ class FullyAsyncTaskRunner:
                 return
             except RayActorError as error:
                 raise WorkFailed(
-                    f"a rollouter died: {error}".splitlines()[0], mend="see its log in Ray's folder"
+                    "a rollouter died, or the message queue under it",
+                    mend="see the run's logs folder and Ray's own logs; finished groups are on disk",
                 ) from error
             self._ended += 1
             self._moved.set()
@@ -208,7 +212,7 @@ class FullyAsyncTaskRunner:
             await asyncio.sleep(min(_WATCH_SECONDS, limit / 4))
             async with asyncio.timeout(limit):
                 statistics = await self._statistics()
-            now = (self._ended, *((s.sampled_tokens, s.prefilled_tokens) for s in statistics))
+            now = (self._ended, *((s.sampled_tokens, s.prefilled_tokens, s.scored) for s in statistics))
             if now != last:
                 last, since = now, time.monotonic()
             elif time.monotonic() - since > limit:
@@ -274,27 +278,16 @@ def _as_future(answer: Any) -> asyncio.Future[Any]:
     return asyncio.ensure_future(_await(answer))
 
 
-def _first_cause(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    """The first error in a group, unwrapped from TaskGroup's and Ray's layers."""
-    error: BaseException = group
-    while isinstance(error, BaseExceptionGroup):
+def _first_cause(error: Exception) -> Exception:
+    """The error that a person can act on, unwrapped from TaskGroup's and Ray's layers."""
+    while isinstance(error, ExceptionGroup):
         error = error.exceptions[0]
     if isinstance(error, RayTaskError) and isinstance(error.cause, AsynckitError):
         return error.cause
+    if isinstance(error, RayActorError):
+        # Ray's own text spans many lines, with colours.
+        return WorkFailed(
+            "a part of the run died (a rollouter, the message queue or a reward worker)",
+            mend="see the run's logs folder and Ray's own logs; finished groups are on disk",
+        )
     return error
-
-
-def replica_resources(job: Job, nodes: list[dict[str, Any]]) -> dict[str, float]:
-    """What one replica asks Ray for.
-
-    As configured, else an equal share of the CPUs, and one GPU where there are any.
-    """
-    alive = [node["Resources"] for node in nodes if node["Alive"]]
-    total = sum(resources.get("CPU", 0.0) for resources in alive)
-    largest = max(resources.get("CPU", 0.0) for resources in alive)
-    gpus = any(resources.get("GPU") for resources in alive) and job.engine.device != "cpu"
-    share = min(total / job.rollout.replicas, largest)
-    return {
-        "num_cpus": job.rollout.cpus_per_replica or (float(int(share)) if share >= 1 else share),
-        "num_gpus": float(gpus) if job.rollout.gpus_per_replica is None else job.rollout.gpus_per_replica,
-    }

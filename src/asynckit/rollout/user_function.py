@@ -1,6 +1,7 @@
 """A person's function, named ``module:function``: imported, checked, and called with what it declares."""
 
 import asyncio
+import contextlib
 import importlib
 import inspect
 import sys
@@ -93,7 +94,8 @@ def _import_module(module: str, name: str, import_paths: Sequence[str]) -> Modul
         raise InputError(f"{module!r} is no module name", where=name, mend=mend)
     folders = _put_on_path(import_paths)
     try:
-        return importlib.import_module(module)
+        with contextlib.redirect_stdout(sys.stderr):  # stdout is for the command's own data
+            return importlib.import_module(module)
     # Whatever a module raises at import, SystemExit included, is told to the person with its place.
     except (Exception, SystemExit) as error:
         missing = isinstance(error, ModuleNotFoundError) and error.name is not None

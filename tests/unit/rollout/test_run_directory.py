@@ -1,5 +1,6 @@
 """The run directory: made once, replaced only on request, and nobody's files are lost."""
 
+import contextlib
 import json
 from pathlib import Path
 
@@ -51,6 +52,42 @@ def test_overwrite_replaces_a_run(tmp_path: Path) -> None:
     assert tree(tmp_path / "a") == ["logs", "logs/attempt-1", "trajectories"]
     RunDirectory.create(tmp_path / "a", overwrite=True)
     RunDirectory.create(tmp_path / "new", overwrite=True)
+
+
+def test_a_run_that_never_began_leaves_the_earlier_one(tmp_path: Path) -> None:
+    """An engine that can't start must not cost the results that are there."""
+    before = tree(finished_run(tmp_path / "a").path)
+    with pytest.raises(ZeroDivisionError), RunDirectory.reserve(tmp_path / "a", overwrite=True):
+        raise ZeroDivisionError
+    assert [path for path in tree(tmp_path / "a") if path != ".lock"] == before
+    with pytest.raises(ZeroDivisionError), RunDirectory.reserve(tmp_path / "b", overwrite=False):
+        raise ZeroDivisionError
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a"]
+
+
+def test_what_was_written_is_kept_whatever_happens(tmp_path: Path) -> None:
+    """A part file on disk makes the run final."""
+    finished_run(tmp_path / "a")
+    with (
+        contextlib.suppress(ZeroDivisionError),
+        RunDirectory.reserve(tmp_path / "a", overwrite=True) as (run, _),
+    ):
+        (run.trajectories / "part-000000.jsonl").write_text("{}")
+        raise ZeroDivisionError
+    assert (tmp_path / "a" / "trajectories" / "part-000000.jsonl").read_text() == "{}"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a"]
+
+
+def test_a_run_in_progress_is_not_overwritten(tmp_path: Path) -> None:
+    """Two processes never write into one folder."""
+    with RunDirectory.reserve(tmp_path / "a", overwrite=False) as (run, accept):
+        accept()
+        run.write_config({}, "d")
+        with (
+            pytest.raises(UsageError, match="another process"),
+            RunDirectory.reserve(run.path, overwrite=True),
+        ):
+            pass
 
 
 @pytest.mark.parametrize(
