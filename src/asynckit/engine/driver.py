@@ -12,7 +12,7 @@ import time
 from dataclasses import dataclass, field
 
 from asynckit.engine.engine import Engine
-from asynckit.engine.request import Finish, Request, TokenEvent
+from asynckit.engine.request import Finish, Likeliest, Request, TokenEvent, TokenScore
 from asynckit.engine.scheduler import Statistics
 
 
@@ -21,7 +21,8 @@ class Completion:
     """One finished sample.
 
     Attributes:
-        token_ids, logprobs, versions: one entry per sampled token; see :class:`TokenEvent`.
+        token_ids, logprobs, versions, top_logprobs: one entry per sampled token; see :class:`TokenEvent`.
+        prompt_logprobs: one entry per prompt token where the request wants them.
         finish: why it ended.
         error: one line when ``finish`` is ``error``.
         first_token, end: seconds on ``time.time()``'s clock; ``first_token`` is None when there was no token.
@@ -30,6 +31,8 @@ class Completion:
     token_ids: list[int] = field(default_factory=list)
     logprobs: list[float] = field(default_factory=list)
     versions: list[int] = field(default_factory=list)
+    top_logprobs: list[Likeliest] = field(default_factory=list)
+    prompt_logprobs: tuple[TokenScore | None, ...] = ()
     finish: Finish | None = None
     error: str = ""
     first_token: float | None = None
@@ -41,6 +44,8 @@ class Completion:
             self.token_ids.append(event.token_id)
             self.logprobs.append(event.logprob)
             self.versions.append(event.version)
+            self.top_logprobs.append(event.top_logprobs)
+            self.prompt_logprobs = event.prompt_logprobs or self.prompt_logprobs
             self.first_token = self.first_token or now
         if event.finish:
             self.finish, self.error, self.end = event.finish, event.error, now

@@ -7,25 +7,32 @@ thread-safe: one caller drives it, see :mod:`asynckit.engine.driver`.
 """
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from collections.abc import Sequence as SequenceOf
+from pathlib import Path
 
 import torch
 from transformers import PreTrainedModel
 
-from asynckit.bounds import violations
+from asynckit.engine.adapters import AdapterStore
 from asynckit.engine.blocks import BlockPool
 from asynckit.engine.config import EngineConfig
+from asynckit.engine.grammar import Grammars, Matcher  # noqa: TC001 - made in load
 from asynckit.engine.kv_cache import KVCache
 from asynckit.engine.linear import optimize
+from asynckit.engine.lora_layers import LoraLayers
 from asynckit.engine.memory import available_bytes
 from asynckit.engine.model import ModelRunner, cache_shape, choose_device, choose_dtype, load_model
 from asynckit.engine.native import Kernels, load_kernels, supports
-from asynckit.engine.request import Finish, Request, Sequence, TokenEvent
+from asynckit.engine.prompt_scores import logit_rows, record_prompt_scores
+from asynckit.engine.request import Finish, Likeliest, OnUpdate, Request, Sequence, TokenEvent
+from asynckit.engine.sample_state import SampleState
 from asynckit.engine.sampler import Draw, sample
 from asynckit.engine.scheduler import Plan, Scheduler, Statistics
 from asynckit.engine.text import StopStrings
-from asynckit.errors import ConfigError, RequestError
+from asynckit.engine.validate import check_request, ending_ids
+from asynckit.engine.weights import WeightSlots, open_source
+from asynckit.errors import ConfigError, InputError, RequestError
 from asynckit.models.config import ModelConfig
 from asynckit.models.resolve import LocalModel
 from asynckit.models.tokenizer import eos_token_ids, load_tokenizer
@@ -39,20 +46,34 @@ class Engine:
     Args:
         runner: the model and its cache.
         scheduler: decides who runs; its pool must describe the runner's cache.
+        weights: where the model's named weights are.
+        adapters: the LoRA adapters that requests can name.
         eos_ids: tokens that end a response unless a request ignores them.
         decode: token ids to text, used for stop strings only.
     """
 
     def __init__(
-        self, runner: ModelRunner, scheduler: Scheduler, eos_ids: frozenset[int], decode: Decode
+        self,
+        runner: ModelRunner,
+        scheduler: Scheduler,
+        weights: WeightSlots,
+        adapters: AdapterStore,
+        eos_ids: frozenset[int],
+        decode: Decode,
     ) -> None:
         self._runner: ModelRunner | None = runner
         self._scheduler = scheduler
+        self._weights = weights
+        self.adapters = adapters
+        self._broken: list[tuple[Sequence, str]] = []  # whose adapter could not be loaded in this step
+        scheduler.may_start = self._may_start
         self._eos_ids = eos_ids
         self._decode = decode
         self._vocabulary = int(runner.model.config.vocab_size)
         self._requests: dict[str, list[Sequence]] = {}
         self._stops: dict[Sequence, StopStrings] = {}
+        self._grammars: Grammars | None = None
+        self._matchers: dict[str, Matcher] = {}  # at the beginning of each constrained request's grammar
         self._ended: list[TokenEvent] = []  # ends decided outside a step; the next step reports them
         self.version = 0
 
@@ -83,9 +104,13 @@ class Engine:
             max_step_tokens=config.max_step_tokens,
             max_model_len=longest,
         )
-        kernels = _speed_up(network, config, model_config, dtype, device)
+        weights = WeightSlots(network)
+        kernels = _speed_up(network, weights, config, model_config)
+        weights.add_parameters(network)
         runner = ModelRunner(network, cache, config.block_size, kernels)
-        return cls(runner, scheduler, eos_token_ids(model.path, tokenizer), tokenizer.decode)
+        adapters = _adapters(network, config, model_config)
+        eos_ids = eos_token_ids(model.path, tokenizer)
+        return cls(runner, scheduler, weights, adapters, eos_ids, tokenizer.decode)
 
     def add(self, request: Request) -> None:
         """Queue a request; its first tokens come from a later step.
@@ -95,6 +120,10 @@ class Engine:
         """
         self._check(request)
         sequences = [Sequence(request, index, list(request.prompt_ids)) for index in range(request.n)]
+        if request.adapter is not None:
+            number = self.adapters.hold(request)
+            for sequence in sequences:
+                sequence.adapter = sequence.cache_salt = number
         if request.sampling.stop:
             self._stops.update({s: StopStrings(request.sampling.stop, self._decode) for s in sequences})
         self._requests[request.id] = sequences
@@ -104,6 +133,31 @@ class Engine:
         """End every sample of a request that has not ended; the next step says so. Unknown ids do nothing."""
         for sequence in list(self._requests.get(request_id, ())):
             self._ended.append(self._end(sequence, Finish.ABORT))
+
+    def update_weights(
+        self, version: int, new: Path | Mapping[str, torch.Tensor], on_update: OnUpdate = OnUpdate.KEEP_KV
+    ) -> None:
+        """Replace the model's weights in place, between two steps; later tokens carry ``version``.
+
+        Args:
+            version: of the new weights; must grow.
+            new: a model folder, or tensors under the names that the model was saved with.
+            on_update: what becomes of the requests that run.
+
+        Raises:
+            InputError: the weights don't fit the model or the version doesn't grow. Nothing has changed then.
+        """
+        if version <= self.version:
+            raise InputError(f"the new weights' version {version} is not above the present {self.version}")
+        self._weights.apply(open_source(new))
+        self.version = version
+        # What is cached was computed by the old weights: nobody new may build on it.
+        self._scheduler.clear_prefix_cache()
+        if on_update is OnUpdate.RECOMPUTE_KV:
+            self._scheduler.recompute_all()
+        elif on_update is OnUpdate.ABORT:
+            for request_id in list(self._requests):
+                self.abort(request_id)
 
     def has_work(self) -> bool:
         """Whether a step would do or report anything."""
@@ -116,12 +170,16 @@ class Engine:
     def step(self) -> list[TokenEvent]:
         """Run one forward pass and return what happened: one event per sampled token or ended sample."""
         events, self._ended = self._ended, []
+        self.adapters.begin_step(s.adapter for s in self._scheduler.running() if s.adapter is not None)
         plan = self._scheduler.plan()
+        broken, self._broken = self._broken, []
+        events += [self._end(sequence, Finish.ERROR, error) for sequence, error in broken]
         if not plan.chunks:
             return events
         assert self._runner is not None
         try:
-            logits_SV = self._runner.forward(plan)
+            with self.adapters.applied(plan.chunks):
+                logits_SV = self._runner.forward(plan)
         except (RuntimeError, ValueError, IndexError, MemoryError) as error:
             # What a broken pass leaves in the cache is unknown, so everyone in it ends; the others go on.
             failed = {s for chunk in plan.chunks for s in (chunk.sequence, *chunk.siblings)}
@@ -135,37 +193,77 @@ class Engine:
         """
         self._runner = None
 
-    def _commit(self, plan: Plan, logits_SV: torch.Tensor) -> list[TokenEvent]:
+    def _may_start(self, sequence: Sequence) -> bool:
+        """Whether the sequence's adapter is ready, or there is none."""
+        if sequence.adapter is None:
+            return True
+        try:
+            return self.adapters.start(sequence.adapter)
+        except InputError as error:
+            self._broken.append((sequence, str(error)))
+            return False
+
+    def _commit(self, plan: Plan, logits_LV: torch.Tensor) -> list[TokenEvent]:
         self._scheduler.commit(plan)
         rows: list[int] = []
         sequences: list[Sequence] = []
-        for row, chunk in enumerate(chunk for chunk in plan.chunks if chunk.samples):
-            for sequence in (chunk.sequence, *chunk.siblings):
-                rows.append(row)
-                sequences.append(sequence)
+        end = 0
+        for chunk in plan.chunks:
+            begin, end = end, end + logit_rows(chunk)
+            if chunk.sequence.needs_all_rows:
+                record_prompt_scores(chunk, logits_LV[begin:end])
+            if chunk.samples:
+                joined = (chunk.sequence, *chunk.siblings)
+                rows += [end - 1] * len(joined)
+                sequences += joined
+        assert end == len(logits_LV)
         if not sequences:
             return []
-        draws = [Draw(s.request.sampling, s.sample_index, len(s.tokens)) for s in sequences]
-        logits_BV = logits_SV if len(rows) == len(logits_SV) else logits_SV[torch.tensor(rows)]
-        tokens, logprobs = sample(logits_BV, draws)
-        return [self._extend(*triple) for triple in zip(sequences, tokens, logprobs, strict=True)]
+        logits_BV = logits_LV if rows == list(range(end)) else logits_LV[torch.tensor(rows)]
+        sampled = zip(*sample(logits_BV, [self._draw(s) for s in sequences]), strict=True)
+        return [self._extend(s, *choice) for s, choice in zip(sequences, sampled, strict=True)]
 
-    def _extend(self, sequence: Sequence, token: int, logprob: float) -> TokenEvent:
-        if not math.isfinite(logprob):
+    def _draw(self, sequence: Sequence) -> Draw:
+        request = sequence.request
+        if sequence.state is None and request.sampling.adjusts:
+            matcher = self._matchers.get(request.id)
+            ending = ending_ids(request.sampling, self._eos_ids)
+            place = matcher.copy() if matcher else None
+            sequence.state = SampleState(request.sampling, request.prompt_ids, ending, place)
+        state = sequence.state if sequence.state and sequence.state.active else None
+        return Draw(request.sampling, sequence.sample_index, len(sequence.tokens), state)
+
+    def _extend(self, sequence: Sequence, token: int, logprob: float, top: Likeliest) -> TokenEvent:
+        scores = tuple(sequence.prompt_scores) if sequence.needs_all_rows else ()
+        if not math.isfinite(logprob) or any(math.isnan(each.logprob) for each in scores if each):
             return self._end(sequence, Finish.ERROR, "the model's logits are not finite")
+        if token < 0:
+            assert sequence.state
+            return self._end(sequence, Finish.ERROR, sequence.state.why_nothing_is_left())
+        sequence.needs_all_rows = False  # the prompt's scores go out with this first token
         sequence.tokens.append(token)
         sequence.logprobs.append(logprob)
         sequence.versions.append(self.version)
         finish = self._finish_of(sequence, token)
-        event = TokenEvent(sequence.request.id, sequence.sample_index, token, logprob, self.version, finish)
+        event = TokenEvent(
+            *(sequence.request.id, sequence.sample_index, token, logprob, self.version, finish),
+            top_logprobs=top,
+            prompt_logprobs=scores,
+        )
         if finish:
             self._end(sequence, finish)
         return event
 
     def _finish_of(self, sequence: Sequence, token: int) -> Finish | None:
-        params = sequence.request.sampling
-        stopped = token in params.stop_token_ids or (token in self._eos_ids and not params.ignore_eos)
-        if stopped or (sequence in self._stops and self._stops[sequence].push(token)):
+        params, state = sequence.request.sampling, sequence.state
+        if state:
+            state.push(token)
+        found = sequence in self._stops and self._stops[sequence].push(token)
+        if (
+            token in ending_ids(params, self._eos_ids)
+            or (found and sequence.generated >= params.min_tokens)
+            or (state and state.complete)
+        ):
             return Finish.STOP
         return Finish.LENGTH if len(sequence.tokens) >= self._scheduler.longest(sequence) else None
 
@@ -174,11 +272,14 @@ class Engine:
             # What it computed may not be finite and must not lie in wait for the blocks' next owner.
             self._runner.cache.clear([b for b in sequence.blocks if not self._scheduler.pool.shared(b)])
         self._scheduler.end(sequence, finish)
+        if sequence.adapter is not None:
+            self.adapters.release(sequence.adapter)
         self._stops.pop(sequence, None)
         request = sequence.request
         self._requests[request.id].remove(sequence)
         if not self._requests[request.id]:
             del self._requests[request.id]
+            self._matchers.pop(request.id, None)
         return TokenEvent(request.id, sequence.sample_index, None, 0.0, self.version, finish, error)
 
     def _fail(self, sequences: Iterable[Sequence], error: str) -> list[TokenEvent]:
@@ -188,22 +289,20 @@ class Engine:
         where = f"request {request.id!r}"
         if request.id in self._requests:
             raise RequestError("a request with this id is already running", where=where)
-        if request.n < 1:
-            raise RequestError(f"n must be at least 1, not {request.n}", where=where)
-        for name, problem in violations(request.sampling):
-            raise RequestError(f"{name} {problem}", where=where)
-        if "" in request.sampling.stop:
-            raise RequestError("a stop string must not be empty", where=where)
-        self._check_prompt(request, where)
+        check_request(request, vocabulary=self._vocabulary, eos_ids=self._eos_ids)
+        self._check_room(request, where)
+        if request.sampling.constrained:
+            self._compile_grammar(request, where)
 
-    def _check_prompt(self, request: Request, where: str) -> None:
-        if not request.prompt_ids:
-            raise RequestError("the prompt is empty", where=where, mend="give at least one token")
-        wrong = next((t for t in request.prompt_ids if not 0 <= t < self._vocabulary), None)
-        if wrong is not None:
-            raise RequestError(
-                f"token id {wrong} is outside the vocabulary of {self._vocabulary}", where=where
-            )
+    def _compile_grammar(self, request: Request, where: str) -> None:
+        if self._grammars is None:
+            raise RequestError("this engine was made without grammars", where=where)
+        matcher = self._grammars.start(request.sampling)
+        # What was compiled for requests that were then refused for another reason goes.
+        self._matchers = {name: each for name, each in self._matchers.items() if name in self._requests}
+        self._matchers[request.id] = matcher
+
+    def _check_room(self, request: Request, where: str) -> None:
         longest = self._scheduler.max_model_len
         if len(request.prompt_ids) >= longest:
             raise RequestError(
@@ -224,20 +323,23 @@ class Engine:
 
 
 def _speed_up(
-    network: PreTrainedModel,
-    config: EngineConfig,
-    model_config: ModelConfig,
-    dtype: torch.dtype,
-    device: torch.device,
+    network: PreTrainedModel, weights: WeightSlots, config: EngineConfig, model_config: ModelConfig
 ) -> Kernels | None:
     """Make a CPU model's layers fast; returns the attention kernels where they fit the model."""
-    if device.type != "cpu" or not config.optimize:
+    if network.device.type != "cpu" or not config.optimize:
         return None
-    kernels = load_kernels(dtype, model_config.cache_dir)
-    optimize(network, kernels)
+    kernels = load_kernels(network.dtype, model_config.cache_dir)
+    optimize(network, kernels, weights)
     shape = cache_shape(network.config)
     group = network.config.num_attention_heads // shape.kv_heads
     return kernels if supports(shape.head_dim, group) else None
+
+
+def _adapters(network: PreTrainedModel, config: EngineConfig, model_config: ModelConfig) -> AdapterStore:
+    kernels = None
+    if network.device.type == "cpu" and config.optimize:
+        kernels = load_kernels(network.dtype, model_config.cache_dir)
+    return AdapterStore(LoraLayers(network, kernels), config, network.dtype)
 
 
 def _max_model_len(config: EngineConfig, models_own: int) -> int:

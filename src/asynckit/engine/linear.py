@@ -5,12 +5,15 @@ other, and the parts of a :class:`FusedLinear` answer from one matrix product. W
 than a linear layer, it is tried against what it replaces, because model families differ in details.
 """
 
+import functools
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import nn
 
 from asynckit.engine.native import Kernels
+from asynckit.engine.weights import WeightSlots
 
 # What torch's own compiler calls for packed weights; the ops have no public name.
 _pack = torch.ops.mkldnn._reorder_linear_weight  # noqa: SLF001
@@ -36,8 +39,8 @@ class PackedLinear(nn.Module):
         self.load(weight)
 
     def load(self, weight: torch.Tensor) -> None:
-        """Take new weights of the same shape."""
-        self._packed = _pack(weight.contiguous(), _PACKED_ROWS)
+        """Take new weights of the same shape; the old ones are freed."""
+        self._packed = _pack(weight.to(torch.bfloat16).contiguous(), _PACKED_ROWS)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """``[..., in]`` to ``[..., out]``."""
@@ -53,19 +56,38 @@ class FusedLinear:
 
     def __init__(self, linear: nn.Module, sizes: Sequence[int]) -> None:
         self.linear = linear
-        self._sizes = list(sizes)
+        self.sizes = list(sizes)
         self._input: torch.Tensor | None = None
         self._outputs: tuple[torch.Tensor, ...] = ()
+        self._new: dict[int, torch.Tensor] = {}
 
     def part(self, x: torch.Tensor, index: int) -> torch.Tensor:
         """What the layer at ``index`` makes of ``x``."""
         if self._input is not x:
-            self._outputs = self.linear(x).split(self._sizes, -1)
+            self._outputs = self.linear(x).split(self.sizes, -1)
             self._input = x
         output = self._outputs[index]
-        if index == len(self._sizes) - 1:
+        if index == len(self.sizes) - 1:
             self._input, self._outputs = None, ()
         return output
+
+    def load(self, index: int, weight: torch.Tensor) -> None:
+        """Take new weights of one part; packed weights are made when all parts have arrived."""
+        if not isinstance(self.linear, PackedLinear):
+            self._slice(self.linear.weight, index).copy_(weight)
+            return
+        self._new[index] = weight
+        if len(self._new) == len(self.sizes):
+            self.linear.load(torch.cat([self._new[each] for each in range(len(self.sizes))]))
+            self._new = {}
+
+    def load_bias(self, index: int, bias: torch.Tensor) -> None:
+        """Take the new bias of one part."""
+        self._slice(self.linear.bias, index).copy_(bias)
+
+    def _slice(self, whole: Any, index: int) -> Any:
+        begin = sum(self.sizes[:index])
+        return whole.data[begin : begin + self.sizes[index]]
 
 
 class FusedPart(nn.Module):
@@ -74,11 +96,11 @@ class FusedPart(nn.Module):
     def __init__(self, fused: FusedLinear, index: int) -> None:
         super().__init__()
         self.fused = fused
-        self._index = index
+        self.index = index
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """``[..., in]`` to this part's ``[..., out]``."""
-        return self.fused.part(x, self._index)
+        return self.fused.part(x, self.index)
 
 
 class NativeRMSNorm(nn.Module):
@@ -109,14 +131,18 @@ class NativeGatedMLP(nn.Module):
         return self.down_proj(self._kernels.silu_mul(self.gate_up(x)))  # type: ignore[no-any-return]
 
 
-def optimize(model: nn.Module, kernels: Kernels | None) -> None:
-    """Replace a CPU model's linear layers, norms and gated MLPs by faster ones that compute the same."""
-    for module in list(model.modules()):
+def optimize(model: nn.Module, kernels: Kernels | None, slots: WeightSlots) -> None:
+    """Replace a CPU model's linear layers, norms and gated MLPs by faster ones that compute the same.
+
+    Where their weights went is added to ``slots``; what stays in place is not.
+    """
+    for path, module in list(model.named_modules()):
         for names in FUSED:
-            _fuse(module, names)
-    for parent, name, child in _children(model):
-        if type(child) is nn.Linear and _packable(child.weight):
-            setattr(parent, name, PackedLinear(child.weight, child.bias))
+            _fuse(module, path, names, slots)
+    for path, module in list(model.named_modules()):
+        for name, child in module.named_children():
+            if type(child) is nn.Linear and _packable(child.weight):
+                _pack_child(module, path, name, child, slots)
     if kernels:
         for parent, name, child in _children(model):
             if type(child).__name__.endswith("RMSNorm"):
@@ -129,7 +155,19 @@ def _children(model: nn.Module) -> list[tuple[nn.Module, str, nn.Module]]:
     return [(parent, name, child) for parent in model.modules() for name, child in parent.named_children()]
 
 
-def _fuse(module: nn.Module, names: Sequence[str]) -> None:
+def _pack_child(parent: nn.Module, path: str, name: str, linear: nn.Linear, slots: WeightSlots) -> None:
+    packed = PackedLinear(linear.weight, linear.bias)
+    setattr(parent, name, packed)
+    slots.add(_join(path, name, "weight"), packed.load)
+    if packed.bias is not None:
+        slots.add(_join(path, name, "bias"), packed.bias.data.copy_)
+
+
+def _join(*parts: str) -> str:
+    return ".".join(part for part in parts if part)
+
+
+def _fuse(module: nn.Module, path: str, names: Sequence[str], slots: WeightSlots) -> None:
     layers = [getattr(module, name, None) for name in names]
     if not all(type(layer) is nn.Linear for layer in layers):
         return
@@ -144,6 +182,9 @@ def _fuse(module: nn.Module, names: Sequence[str]) -> None:
     fused = FusedLinear(_linear(weight, bias), [layer.out_features for layer in linears])
     for index, name in enumerate(names):
         setattr(module, name, FusedPart(fused, index))
+        slots.add(_join(path, name, "weight"), functools.partial(fused.load, index))
+        if bias is not None:
+            slots.add(_join(path, name, "bias"), functools.partial(fused.load_bias, index))
 
 
 def _linear(weight: torch.Tensor, bias: torch.Tensor | None) -> nn.Module:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
 from asynckit.engine.attention import NAME, Batch, Segment
@@ -66,16 +67,19 @@ def load_model(
         InputError: the folder holds something other than a decoder-only causal language model that we can run
             right.
     """
-    config = AutoConfig.from_pretrained(path, trust_remote_code=trust_remote_code)
-    _refuse_unsupported(config, path)
     try:
+        config = AutoConfig.from_pretrained(path, trust_remote_code=trust_remote_code)
+        _refuse_unsupported(config, path)
         with quiet_transformers(progress=False):
             model = AutoModelForCausalLM.from_pretrained(
                 path, dtype=dtype, attn_implementation=NAME, trust_remote_code=trust_remote_code
             )
-    except (ValueError, KeyError) as error:
+    except (ValueError, KeyError, RuntimeError, OSError, SafetensorError) as error:
+        reason = "its class takes no outside attention function" if NAME in str(error) else str(error)
         raise InputError(
-            f"transformers can't load this as a causal language model: {error}", where=str(path)
+            f"the engine can't load this as a causal language model: {reason}",
+            where=str(path),
+            mend="use a whole copy of a model such as Llama, Qwen, Mistral or Gemma",
         ) from error
     if not getattr(model, "_supports_attention_backend", False):
         raise InputError(
@@ -94,6 +98,8 @@ def _refuse_unsupported(config: Any, path: Path) -> None:
         reason = "it is an encoder-decoder model"
     elif getattr(config, "attn_logit_softcapping", None):
         reason = "it caps attention scores (attn_logit_softcapping)"
+    elif (getattr(config, "rope_parameters", None) or {}).get("rope_type") in ("longrope", "dynamic"):
+        reason = "its rotary embedding depends on the length of the whole batch (longrope, dynamic)"
     elif kinds - {"full_attention", "sliding_attention"}:
         reason = f"it has layers of other kinds than attention ({', '.join(sorted(kinds))})"
     elif getattr(config, "kv_lora_rank", None):

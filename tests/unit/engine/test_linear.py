@@ -8,6 +8,7 @@ from transformers import AutoModelForCausalLM
 
 from asynckit.engine.linear import FusedLinear, FusedPart, PackedLinear, optimize
 from asynckit.engine.native import load_kernels
+from asynckit.engine.weights import WeightSlots
 
 
 @pytest.mark.parametrize("rows", [1, 7, 64, 200])
@@ -40,7 +41,7 @@ def test_an_optimized_model_gives_the_same_logits(tiny_llama: Path, dtype: torch
     ids = torch.arange(4, 60)[None]
     plain = AutoModelForCausalLM.from_pretrained(tiny_llama, dtype=dtype)
     fast = AutoModelForCausalLM.from_pretrained(tiny_llama, dtype=dtype)
-    optimize(fast, load_kernels(dtype, None))
+    optimize(fast, load_kernels(dtype, None), WeightSlots(fast))
     with torch.inference_mode():
         expected, found = plain(ids).logits.float(), fast(ids).logits.float()
     tolerance = 1e-4 if dtype is torch.float32 else 0.05

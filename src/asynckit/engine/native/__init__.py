@@ -59,6 +59,8 @@ class Kernels:
             library, f"rms_norm_{suffix}", [_POINTER, _POINTER, _POINTER, _INT, _INT, _FLOAT]
         )
         self._silu_mul = _function(library, f"silu_mul_{suffix}", [_POINTER, _POINTER, _INT, _INT])
+        lora = [*[_POINTER] * 4, _INT, _INT, _INT, *[_POINTER] * 5]
+        self._lora_add = _function(library, f"lora_add_{suffix}", lora, ctypes.c_int)
 
     def store(
         self,
@@ -124,6 +126,41 @@ class Kernels:
         out = x.new_empty(*x.shape[:-1], size)
         self._silu_mul(out.data_ptr(), x.data_ptr(), out.numel() // size, size)
         return out
+
+    def lora_add(
+        self,
+        out_TO: torch.Tensor,
+        x_TI: torch.Tensor,
+        row_R: torch.Tensor,
+        slot_R: torch.Tensor,
+        column_P1: torch.Tensor,
+        down_SP: torch.Tensor,
+        up_SP: torch.Tensor,
+        rank_SP: torch.Tensor,
+        scale_SP: torch.Tensor,
+    ) -> None:
+        """Add to rows of ``out_TO`` what their adapters make of the same rows of ``x_TI``.
+
+        Args:
+            out_TO: outputs of P layers side by side.
+            x_TI: their common input.
+            row_R: the rows to change.
+            slot_R: the adapter slot of each.
+            column_P1: where each layer's columns begin, and where the last one's end.
+            down_SP: addresses of the ``[rank, in]`` matrices by slot and layer.
+            up_SP: addresses of the ``[rank, out]`` matrices.
+            rank_SP: their ranks; 0 where the adapter leaves the layer alone.
+            scale_SP: factors, float32.
+        """
+        assert out_TO.is_contiguous()
+        assert x_TI.is_contiguous()
+        failed = self._lora_add(
+            *(out_TO.data_ptr(), x_TI.data_ptr(), row_R.data_ptr(), slot_R.data_ptr(), len(row_R)),
+            *(x_TI.shape[-1], len(column_P1) - 1, column_P1.data_ptr(), down_SP.data_ptr(), up_SP.data_ptr()),
+            *(rank_SP.data_ptr(), scale_SP.data_ptr()),
+        )
+        if failed:
+            raise MemoryError("no memory for an adapter's delta")
 
 
 def supports(head_dim: int, group: int) -> bool:

@@ -1,4 +1,4 @@
-/* CPU kernels of the engine: decode attention over the block cache, and RMS norm.
+/* CPU kernels of the engine: decode attention over the block cache, RMS norm, gates and LoRA.
  *
  * Compiled once per machine by native.py with -march=native; the torch code they replace is the reference that
  * they are checked against when they are loaded. Plain C with GCC's vector types, so that one source serves every
@@ -16,7 +16,7 @@ typedef float f16v __attribute__((vector_size(64), aligned(4)));
 typedef uint32_t u16v __attribute__((vector_size(64)));
 typedef uint16_t h16v __attribute__((vector_size(32), aligned(2)));
 
-enum { LANES = 16, MAX_GROUP = 16, MAX_HEAD = 512 };
+enum { LANES = 16, MAX_GROUP = 16, MAX_HEAD = 512, MAX_RANK = 512 };
 
 static inline f16v load_f32(const float *p) { return *(const f16v *)p; }
 static inline f16v load_bf16(const uint16_t *p) {
@@ -209,5 +209,74 @@ void NAME(rms_norm)(T *out, const T *x, const T *weight, int64_t rows, int64_t s
             NAME(put)(out + r * size + i, NAME(get)(&rounded) * NAME(get)(weight + i));
         }
     }
+}
+
+/* hidden[r] = scale * down[r] . x for `n` ranks; down: [n, size]. */
+static inline __attribute__((always_inline)) void NAME(lora_down)(
+    float *hidden, const T *x, const T *down, int64_t size, float scale, int n) {
+    f16v dot[8];
+    int64_t i = 0;
+    for (int r = 0; r < n; r++) dot[r] = (f16v){0};
+    for (; i + LANES <= size; i += LANES) {
+        f16v v = NAME(load)(x + i);
+        for (int r = 0; r < n; r++) dot[r] += v * NAME(load)(down + r * size + i);
+    }
+    for (int r = 0; r < n; r++) {
+        float rest = 0;
+        for (int64_t k = i; k < size; k++) rest += NAME(get)(x + k) * NAME(get)(down + r * size + k);
+        hidden[r] = (sum(dot[r]) + rest) * scale;
+    }
+}
+
+/* delta += hidden . up for `n` ranks; up: [n, width]. */
+static inline __attribute__((always_inline)) void NAME(lora_up)(
+    float *restrict delta, const float *restrict hidden, const T *restrict up, int64_t width, int n) {
+    int64_t i = 0;
+    for (; i + LANES <= width; i += LANES) {
+        f16v total = load_f32(delta + i);
+        for (int r = 0; r < n; r++) total += hidden[r] * NAME(load)(up + r * width + i);
+        *(f16v *)(delta + i) = total;
+    }
+    for (; i < width; i++)
+        for (int r = 0; r < n; r++) delta[i] += hidden[r] * NAME(get)(up + r * width + i);
+}
+
+/* out += scale * (x . down) . up for one row; delta: scratch of `width`. Ranks are taken eight at a time. */
+static void NAME(lora_row)(T *out, const T *x, const T *down, const T *up, int64_t rank, float scale, int64_t size,
+                           int64_t width, float *delta) {
+    float hidden[MAX_RANK];
+    int64_t r = 0;
+    for (; r + 8 <= rank; r += 8) NAME(lora_down)(hidden + r, x, down + r * size, size, scale, 8);
+    for (; r + 4 <= rank; r += 4) NAME(lora_down)(hidden + r, x, down + r * size, size, scale, 4);
+    for (; r < rank; r++) NAME(lora_down)(hidden + r, x, down + r * size, size, scale, 1);
+    memset(delta, 0, (size_t)width * sizeof *delta);
+    for (r = 0; r + 8 <= rank; r += 8) NAME(lora_up)(delta, hidden + r, up + r * width, width, 8);
+    for (; r + 4 <= rank; r += 4) NAME(lora_up)(delta, hidden + r, up + r * width, width, 4);
+    for (; r < rank; r++) NAME(lora_up)(delta, hidden + r, up + r * width, width, 1);
+    for (int64_t i = 0; i < width; i++) NAME(put)(out + i, NAME(get)(out + i) + delta[i]);
+}
+
+/* Adds to the listed rows of out what their adapters make of the same rows of x. One product may serve several
+ * fused layers, its parts: part p is columns[p] to columns[p + 1] of out. The tables downs ([rank, size]), ups
+ * ([rank, width of the part]), ranks and scales are indexed [slot, part]; rank 0 leaves the part as it is. */
+int NAME(lora_add)(T *out, const T *x, const int64_t *rows, const int64_t *slots, int64_t count, int64_t size,
+                   int64_t parts, const int64_t *columns, const T *const *downs, const T *const *ups,
+                   const int64_t *ranks, const float *scales) {
+    int failed = 0;
+#pragma omp parallel if (count > 1)
+    {
+        float *delta = malloc((size_t)columns[parts] * sizeof *delta);
+        if (!delta) failed = 1;
+#pragma omp for schedule(dynamic, 4)
+        for (int64_t c = 0; c < count; c++)
+            for (int64_t p = 0; p < parts; p++) {
+                int64_t entry = slots[c] * parts + p;
+                if (delta && ranks[entry])
+                    NAME(lora_row)(out + rows[c] * columns[parts] + columns[p], x + rows[c] * size, downs[entry],
+                                   ups[entry], ranks[entry], scales[entry], size, columns[p + 1] - columns[p], delta);
+            }
+        free(delta);
+    }
+    return failed;
 }
 #endif

@@ -1,0 +1,207 @@
+"""LoRA adapters on disk, as PEFT saves them: checked against the model, then read.
+
+A folder holds ``adapter_config.json`` (see :mod:`asynckit.engine.adapter_config`) and
+``adapter_model.safetensors``. The tensors must be those that the config announces, no more and no less, in
+the shapes of the model's layers. Pickled weights are never opened.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+
+from asynckit.engine import adapter_config
+from asynckit.engine.adapter_config import PeftConfig, read_config
+from asynckit.errors import InputError
+from asynckit.models.local import check_safetensors
+
+NAME = "adapter_model.safetensors"
+_KEY = re.compile(r"base_model\.model\.(?P<layer>.+)\.lora_[AB]\.weight")
+_DTYPES = ("F32", "F16", "BF16")
+_ANOTHER = "use an adapter that was made for this model"
+
+Shapes = dict[str, tuple[int, ...]]
+
+
+@dataclass(frozen=True)
+class LayerSize:
+    """A linear layer that adapters can change; ``transposed`` ones keep their weights as ``[in, out]``."""
+
+    inputs: int
+    outputs: int
+    transposed: bool
+
+
+@dataclass(frozen=True)
+class Delta:
+    """What an adapter adds to one layer: ``scale * (x @ down.T) @ up``.
+
+    Attributes:
+        down: ``[rank, in]``.
+        up: ``[rank, out]``.
+        scale: ``lora_alpha`` divided by the rank, or by its root (rsLoRA).
+    """
+
+    down: torch.Tensor
+    up: torch.Tensor
+    scale: float
+
+
+@dataclass(frozen=True)
+class AdapterFile:
+    """An adapter that fits the model, its weights still on disk.
+
+    Attributes:
+        folder: where it is.
+        scales: by name of the layers that it changes.
+        size: how many numbers it holds.
+        stamp: changes when a file is written anew.
+    """
+
+    folder: Path
+    scales: Mapping[str, float]
+    size: int
+    stamp: tuple[int, ...]
+
+
+def open_adapter(folder: Path, layers: Mapping[str, LayerSize], max_rank: int) -> AdapterFile:
+    """Check an adapter without reading its weights.
+
+    Args:
+        folder: a PEFT folder.
+        layers: the model's layers that adapters can change, by name.
+        max_rank: higher ranks are refused.
+
+    Raises:
+        InputError: a file is missing or broken, the adapter asks for what the engine can't do, or it was made
+            for another model.
+    """
+    stamp = _stamp(folder)
+    config = read_config(folder)
+    targets = config.targets(layers)
+    _check_targets(config, targets, layers, max_rank, folder)
+    found = _read_shapes(folder / NAME)
+    expected: Shapes = {}
+    for layer in targets:
+        expected[_key(layer, "A")] = (config.rank(layer), layers[layer].inputs)
+        expected[_key(layer, "B")] = (layers[layer].outputs, config.rank(layer))
+    _compare(found, expected, layers, folder)
+    scales = {layer: config.scale(layer) for layer in targets}
+    return AdapterFile(folder, scales, sum(rows * columns for rows, columns in found.values()), stamp)
+
+
+def read_deltas(adapter: AdapterFile, dtype: torch.dtype) -> dict[str, Delta]:
+    """The adapter's weights, by name of the layer, copied into memory.
+
+    Raises:
+        InputError: a number is not finite, in the file or in ``dtype``.
+    """
+    path = adapter.folder / NAME
+    deltas = {}
+    with _opened(path) as tensors:
+        for layer, scale in adapter.scales.items():
+            # A tensor from the file is a view of the file; changing the file must not change the adapter.
+            down = tensors.get_tensor(_key(layer, "A")).to(dtype, copy=True)
+            up = tensors.get_tensor(_key(layer, "B")).to(dtype, copy=True).T.contiguous()
+            if not (down.isfinite().all() and up.isfinite().all()):
+                raise InputError(f"the update of {layer} holds numbers that are not finite", where=str(path))
+            deltas[layer] = Delta(down, up, scale)
+    return deltas
+
+
+def _stamp(folder: Path) -> tuple[int, ...]:
+    """Changes when a file is written; what is missing is told by those who read it."""
+    stats = [path.stat() for name in (adapter_config.NAME, NAME) if (path := folder / name).is_file()]
+    return tuple(number for stat in stats for number in (stat.st_ino, stat.st_size, stat.st_mtime_ns))
+
+
+def _check_targets(
+    config: PeftConfig,
+    targets: tuple[str, ...],
+    layers: Mapping[str, LayerSize],
+    max_rank: int,
+    folder: Path,
+) -> None:
+    where = str(folder / adapter_config.NAME)
+    if not targets:
+        names = config.target_modules
+        raise InputError(
+            f"the model has no layer that takes adapters among the target_modules {names}",
+            where=where,
+            mend=_ANOTHER,
+        )
+    for layer in targets:
+        if config.fan_in_fan_out != layers[layer].transposed:
+            raise InputError(
+                f"fan_in_fan_out is {str(config.fan_in_fan_out).lower()}, but {layer} is the other way round",
+                where=where,
+                mend=_ANOTHER,
+            )
+        if (rank := config.rank(layer)) > max_rank:
+            raise InputError(
+                f"rank {rank} of {layer} is above engine.max_lora_rank, which is {max_rank}",
+                where=where,
+                mend=f"set engine.max_lora_rank={rank}",
+            )
+
+
+def _read_shapes(path: Path) -> Shapes:
+    if not path.is_file():
+        raise _no_weights(path.parent)
+    check_safetensors(path)
+    shapes = {}
+    with _opened(path) as tensors:
+        for key in tensors.keys():  # noqa: SIM118 - no mapping
+            part = tensors.get_slice(key)
+            if part.get_dtype() not in _DTYPES:
+                raise InputError(f"{key} is {part.get_dtype()}, not {', '.join(_DTYPES)}", where=str(path))
+            shapes[key] = tuple(part.get_shape())
+    return shapes
+
+
+def _no_weights(folder: Path) -> InputError:
+    pickled = sorted(file.name for pattern in ("*.bin", "*.pt", "*.pth") for file in folder.glob(pattern))
+    reason = f": {pickled[0]} is pickled and never loaded, because that can run code" if pickled else ""
+    return InputError(
+        f"the folder has no {NAME}{reason}",
+        where=str(folder),
+        mend="save the adapter with PEFT's save_pretrained",
+    )
+
+
+def _opened(path: Path) -> Any:
+    try:
+        return safe_open(path, framework="pt")
+    except (SafetensorError, OSError) as error:
+        raise InputError(f"not a readable safetensors file: {error}", where=str(path)) from error
+
+
+def _key(layer: str, half: str) -> str:
+    return f"base_model.model.{layer}.lora_{half}.weight"
+
+
+def _compare(found: Shapes, expected: Shapes, layers: Mapping[str, LayerSize], folder: Path) -> None:
+    problem = ""
+    if extra := next((key for key in found if key not in expected), None):
+        problem = f"it holds {extra}, {_why_extra(extra, layers)}"
+    elif missing := next((key for key in expected if key not in found), None):
+        problem = f"it lacks {missing}"
+    elif wrong := next((key for key in expected if found[key] != expected[key]), None):
+        problem = f"{wrong} has the shape {list(found[wrong])}, not {list(expected[wrong])}"
+    if problem:
+        raise InputError(
+            f"the adapter doesn't fit the model: {problem}", where=str(folder / NAME), mend=_ANOTHER
+        )
+
+
+def _why_extra(key: str, layers: Mapping[str, LayerSize]) -> str:
+    match = _KEY.fullmatch(key)
+    if match is None:
+        return "which is no LoRA weight of a linear layer"
+    if match["layer"] in layers:
+        return "which its config doesn't name"
+    return "of a layer that the model has not or that takes no adapters"
