@@ -110,7 +110,7 @@ def attend(
     if batch is None:
         raise RuntimeError("asynckit's attention was called outside the engine")
     assert attention_mask is None
-    unknown = {name for name, value in others.items() if value is not None} - _HARMLESS
+    unknown = {name for name, value in others.items() if value is not None and value is not False} - _HARMLESS
     if unknown:
         raise RuntimeError(f"asynckit's attention doesn't know the argument {min(unknown)!r} of this model")
     layer = module.layer_idx

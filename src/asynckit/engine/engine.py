@@ -29,6 +29,7 @@ from asynckit.engine.request import Finish, Likeliest, OnUpdate, Request, Sequen
 from asynckit.engine.sample_state import SampleState
 from asynckit.engine.sampler import Draw, sample
 from asynckit.engine.scheduler import Plan, Scheduler, Statistics
+from asynckit.engine.self_check import check_against_own_code
 from asynckit.engine.text import StopStrings
 from asynckit.engine.validate import check_request, ending_ids
 from asynckit.engine.weights import WeightSlots, open_source
@@ -108,6 +109,7 @@ class Engine:
         kernels = _speed_up(network, weights, config, model_config)
         weights.add_parameters(network)
         runner = ModelRunner(network, cache, config.block_size, kernels)
+        check_against_own_code(runner, str(model.path))
         adapters = _adapters(network, config, model_config)
         eos_ids = eos_token_ids(model.path, tokenizer)
         return cls(runner, scheduler, weights, adapters, eos_ids, tokenizer.decode)

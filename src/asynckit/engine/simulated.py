@@ -7,7 +7,9 @@ long a response is depends on the request's seed, its prompt and the sample's in
 the seed, the index and the position. Both are the same in whatever company and order.
 
 Stop token ids end a sample as they do in the engine. Stop strings don't: there is no text here, and the drawn
-length stands for every reason a model has to stop.
+length stands for every reason a model has to stop. There are no logits either: what shapes them (temperature,
+cuts, bias, penalties) is checked and has no effect, and what would have to show in the answer (allowed tokens,
+grammars, likeliest tokens, scores of the prompt) is refused. Adapters are names that keep prefixes apart.
 """
 
 import math
@@ -16,18 +18,19 @@ from collections.abc import Callable
 from pathlib import Path
 
 from asynckit.bounds import violations
-from asynckit.engine.admission import check_request
+from asynckit.engine.admission import check_room
 from asynckit.engine.blocks import BlockPool
 from asynckit.engine.clock import Clock, RealClock, VirtualClock
-from asynckit.engine.config import EngineConfig
+from asynckit.engine.config import EngineConfig, SamplingParams
 from asynckit.engine.counter import uniform
 from asynckit.engine.distributions import parse_distribution
 from asynckit.engine.latency import Latency
-from asynckit.engine.request import Finish, Request, Sequence, TokenEvent
+from asynckit.engine.request import Finish, OnUpdate, Request, Sequence, TokenEvent
 from asynckit.engine.scheduler import Scheduler, Statistics
 from asynckit.engine.simulated_config import SimulatedConfig
 from asynckit.engine.trace import read_trace
-from asynckit.errors import ConfigError, RequestError
+from asynckit.engine.validate import check_request
+from asynckit.errors import ConfigError, InputError, RequestError
 
 Lengths = Callable[[int, float], int]
 """Response tokens, the end-of-text token included, for (prompt tokens, uniform number in [0, 1))."""
@@ -35,6 +38,8 @@ Lengths = Callable[[int, float], int]
 # Tokens, logprobs and lengths come from the same seed: these keep their numbers apart.
 _LOGPROB_STREAM = 0x6C6F6770726F6273
 _LENGTH_STREAM = 0x6C656E6774687300
+
+_BEYOND_US = ("allowed_token_ids", "json_schema", "regex", "top_logprobs", "prompt_logprobs")
 
 
 class SimulatedEngine:
@@ -129,6 +134,30 @@ class SimulatedEngine:
             index = sequence.sample_index
             self._ended.append(TokenEvent(request_id, index, None, 0.0, self.version, Finish.ABORT))
 
+    def update_weights(
+        self, version: int, new: object = None, on_update: OnUpdate = OnUpdate.KEEP_KV
+    ) -> None:
+        """Do to the schedule what new weights do in the engine; later tokens carry ``version``.
+
+        Args:
+            version: of the new weights; must grow.
+            new: the weights, which nothing reads here.
+            on_update: what becomes of the requests that run.
+
+        Raises:
+            InputError: the version doesn't grow.
+        """
+        del new
+        if version <= self.version:
+            raise InputError(f"the new weights' version {version} is not above the present {self.version}")
+        self.version = version
+        self._scheduler.clear_prefix_cache()
+        if on_update is OnUpdate.RECOMPUTE_KV:
+            self._scheduler.recompute_all()
+        elif on_update is OnUpdate.ABORT:
+            for request_id in list(self._requests):
+                self.abort(request_id)
+
     def has_work(self) -> bool:
         """Whether a step would do or report anything."""
         return not self._closed and (bool(self._ended) or self._scheduler.has_work())
@@ -165,14 +194,16 @@ class SimulatedEngine:
 
     def _extend(self, sequence: Sequence) -> TokenEvent:
         params, index, position = sequence.request.sampling, sequence.sample_index, len(sequence.tokens)
-        ended = not params.ignore_eos and sequence.generated + 1 >= self._lengths[sequence]
+        free_to_end = sequence.generated >= params.min_tokens
+        ended = free_to_end and not params.ignore_eos and sequence.generated + 1 >= self._lengths[sequence]
         token = self._eos_id if ended else self._token(params.seed, index, position)
         # An exponential with mean 1: a perplexity of e.
         logprob = math.log1p(-uniform(params.seed ^ _LOGPROB_STREAM, index, position))
         sequence.tokens.append(token)
         sequence.logprobs.append(logprob)
         sequence.versions.append(self.version)
-        finish = Finish.STOP if ended or token in params.stop_token_ids else None
+        stopped = ended or (free_to_end and token in params.stop_token_ids)
+        finish = Finish.STOP if stopped else None
         if not finish and len(sequence.tokens) >= self._scheduler.longest(sequence):
             finish = Finish.LENGTH
         if finish:
@@ -183,6 +214,18 @@ class SimulatedEngine:
         """Any token but end-of-text."""
         token = int(uniform(seed, sample_index, position) * (self._vocabulary - 1))
         return token + (token >= self._eos_id)
+
+    def _check(self, request: Request) -> None:
+        where = f"request {request.id!r}"
+        if self._closed:
+            raise RequestError("the engine is closed", where=where)
+        if request.id in self._requests:
+            raise RequestError("a request with this id is already running", where=where)
+        check_request(request, vocabulary=self._vocabulary, eos_ids=frozenset({self._eos_id}))
+        check_room(request, self._scheduler)
+        for name in _BEYOND_US:
+            if getattr(request.sampling, name) != getattr(SamplingParams, name):
+                raise RequestError(f"the simulated engine has no {name}: there is no model", where=where)
 
     def _end(self, sequence: Sequence, finish: Finish) -> None:
         self._scheduler.end(sequence, finish)

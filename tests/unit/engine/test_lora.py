@@ -80,7 +80,9 @@ def folders(tiny_llama: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[
 
 
 @pytest.fixture(scope="module")
-def expected(tiny_llama: Path, folders: dict[str, Path]) -> Callable[[str | None, tuple[int, ...]], list[int]]:
+def expected(
+    tiny_llama: Path, folders: dict[str, Path]
+) -> Callable[[str | None, tuple[int, ...]], list[int]]:
     """Greedy tokens of PEFT's merged model, by plain forward passes."""
 
     @functools.cache
@@ -141,7 +143,11 @@ def test_a_mixed_batch_equals_merged_models(
     while arriving or engine.has_work():
         for _ in range(min(len(arriving), generator.randint(0, 4))):
             name = arriving.pop()
-            engine.add(Request(name, requests[name][1], GREEDY, n=generator.choice([1, 2]), adapter=requests[name][0]))
+            engine.add(
+                Request(
+                    name, requests[name][1], GREEDY, n=generator.choice([1, 2]), adapter=requests[name][0]
+                )
+            )
         for event in engine.step():
             events[event.request_id, event.sample_index].append(event)
     for (name, _), seen in events.items():
@@ -291,7 +297,9 @@ def test_an_adapter_that_can_t_be_loaded_fails_its_requests_only(
     for name in ("gone", "changed", "nan", "fine"):
         engine.adapters.register(name, tmp_path / name)
     shutil.rmtree(tmp_path / "gone")
-    shutil.copy(folders["r4"] / "adapter_model.safetensors", tmp_path / "changed" / "adapter_model.safetensors")
+    shutil.copy(
+        folders["r4"] / "adapter_model.safetensors", tmp_path / "changed" / "adapter_model.safetensors"
+    )
     prompt = prompts(1)[0]
     for name in ("gone", "changed", "nan", "fine"):
         engine.add(Request(name, prompt, GREEDY, n=2, adapter=name))

@@ -1,0 +1,84 @@
+"""A loaded model is tried before it is used: our pass must compute what the model's own code computes.
+
+Model families differ in ways that no config field announces (attention sinks, causality, extra terms). Two
+short prompts in one pass and one token after each are compared with the model's own eager attention, one
+prompt at a time.
+"""
+
+import torch
+
+from asynckit.engine.attention import NAME
+from asynckit.engine.model import ModelRunner
+from asynckit.engine.plan import Chunk, Plan
+from asynckit.engine.request import Request, Sequence
+from asynckit.errors import InputError
+
+_LENGTHS = (3, 37)
+# Largest error of the logits, relative to their spread: rounding stays well below it, another formula well
+# above.
+_TOLERANCE = {torch.float32: 1e-3, torch.float16: 0.05, torch.bfloat16: 0.2}
+
+
+def check_against_own_code(runner: ModelRunner, where: str) -> None:
+    """Compare prefill and decode of a new engine with the model's own forward pass.
+
+    Uses the first blocks of the cache, which must not hold anything yet.
+
+    Raises:
+        InputError: they differ: the engine can't run this model right.
+    """
+    sequences = _sequences(runner)
+    for kind in ("prefill", "decode"):
+        try:
+            error = _error(runner, sequences)
+        except (RuntimeError, ValueError, TypeError, AssertionError, IndexError) as problem:
+            raise _refusal(f"its {kind} fails: {problem}", where) from problem
+        if not error < _TOLERANCE[runner.model.dtype]:
+            raise _refusal(f"its {kind} differs from the model's own code by {error:.0%}", where)
+        for sequence in sequences:
+            sequence.computed = len(sequence.tokens)
+            sequence.tokens.append(1)
+
+
+def _refusal(reason: str, where: str) -> InputError:
+    mend = "use a model of a supported family, such as Llama, Qwen, Mistral, Gemma or GPT-2"
+    return InputError(f"the engine can't run this model right: {reason}", where=where, mend=mend)
+
+
+def _error(runner: ModelRunner, sequences: list[Sequence]) -> float:
+    """Error of our logits relative to the spread of the model's own."""
+    chunks = tuple(Chunk(s, s.computed, len(s.tokens) - s.computed, samples=True) for s in sequences)
+    found, expected = runner.forward(Plan(chunks, ())).float(), _own_logits(runner, sequences)
+    spread = (expected - expected.mean(-1, keepdim=True)).norm()
+    return float((found - expected).norm() / spread)
+
+
+def _sequences(runner: ModelRunner) -> list[Sequence]:
+    """Two prompts of different length, each with blocks of its own for one token more."""
+    cached, size = runner.cache.keys.shape[1], runner.block_size
+    sequences, free = [], 0
+    vocabulary = int(runner.model.config.vocab_size)
+    for length in _LENGTHS:
+        need = length // size + 1
+        if free + need > cached:
+            break
+        tokens = [(7 * position + 3) % vocabulary for position in range(length)]
+        sequence = Sequence(Request("check", tuple(tokens)), 0, tokens)
+        sequence.blocks = list(range(free, free + need))
+        sequences.append(sequence)
+        free += need
+    return sequences
+
+
+@torch.inference_mode()
+def _own_logits(runner: ModelRunner, sequences: list[Sequence]) -> torch.Tensor:
+    model = runner.model
+    model.set_attn_implementation("eager")
+    try:
+        rows = [
+            model(input_ids=torch.tensor([s.tokens], device=model.device), use_cache=False).logits[0, -1]
+            for s in sequences
+        ]
+    finally:
+        model.set_attn_implementation(NAME)
+    return torch.stack(rows).float()
