@@ -8,14 +8,12 @@ the seed, the index and the position. Both are the same in whatever company and 
 
 Stop token ids end a sample as they do in the engine. Stop strings don't: there is no text here, and the drawn
 length stands for every reason a model has to stop. There are no logits either: what shapes them (temperature,
-cuts, bias, penalties) is checked and has no effect, and what would have to show in the answer (allowed tokens,
-grammars, likeliest tokens, scores of the prompt) is refused. Adapters are names that keep prefixes apart.
+cuts, bias, penalties) is checked and has no effect, and what would have to show in the answer (allowed
+tokens, grammars, likeliest tokens, scores of the prompt) is refused. Adapters are names that keep prefixes
+apart.
 """
 
 import math
-import zlib
-from collections.abc import Callable
-from pathlib import Path
 
 from asynckit.bounds import violations
 from asynckit.engine.admission import check_room
@@ -25,19 +23,14 @@ from asynckit.engine.config import EngineConfig, SamplingParams
 from asynckit.engine.counter import uniform
 from asynckit.engine.distributions import parse_distribution
 from asynckit.engine.latency import Latency
+from asynckit.engine.lengths import Lengths, length_shares, parse_lengths
 from asynckit.engine.request import Finish, OnUpdate, Request, Sequence, TokenEvent
 from asynckit.engine.scheduler import Scheduler, Statistics
 from asynckit.engine.simulated_config import SimulatedConfig
-from asynckit.engine.trace import read_trace
 from asynckit.engine.validate import check_request
 from asynckit.errors import ConfigError, InputError, RequestError
 
-Lengths = Callable[[int, float], int]
-"""Response tokens, the end-of-text token included, for (prompt tokens, uniform number in [0, 1))."""
-
-# Tokens, logprobs and lengths come from the same seed: these keep their numbers apart.
-_LOGPROB_STREAM = 0x6C6F6770726F6273
-_LENGTH_STREAM = 0x6C656E6774687300
+_LOGPROB_STREAM = 0x6C6F6770726F6273  # keeps the numbers of logprobs apart from those of tokens
 
 _BEYOND_US = ("allowed_token_ids", "json_schema", "regex", "top_logprobs", "prompt_logprobs")
 
@@ -116,13 +109,13 @@ class SimulatedEngine:
         Raises:
             RequestError: the request can't be served as it is. Nothing is queued then.
         """
-        if self._closed:
-            raise RequestError("the engine is closed", where=f"request {request.id!r}")
-        check_request(request, running=self._requests, vocabulary=self._vocabulary, scheduler=self._scheduler)
-        sequences = [Sequence(request, index, list(request.prompt_ids)) for index in range(request.n)]
-        stream = request.sampling.seed ^ _LENGTH_STREAM ^ _digest(request.prompt_ids)
-        for sequence in sequences:
-            share = uniform(stream, sequence.sample_index, 0)
+        self._check(request)
+        sequences = [
+            Sequence(request, index, list(request.prompt_ids), cache_salt=request.adapter)
+            for index in range(request.n)
+        ]
+        shares = length_shares(request)
+        for sequence, share in zip(sequences, shares, strict=True):
             self._lengths[sequence] = self._draw_length(len(request.prompt_ids), share)
         self._requests[request.id] = sequences
         self._scheduler.add(sequences)
@@ -234,25 +227,6 @@ class SimulatedEngine:
         siblings.remove(sequence)
         if not siblings:
             del self._requests[sequence.request.id]
-
-
-def parse_lengths(spec: str, *, where: str) -> Lengths:
-    """Response lengths as ``spec`` describes them: a distribution (rounded, at least 1) or ``trace(PATH)``.
-
-    Raises:
-        ConfigError: it describes neither.
-        InputError: the trace can't be used.
-    """
-    spec = spec.strip()
-    if spec.startswith("trace(") and spec.endswith(")"):
-        return read_trace(Path(spec[len("trace(") : -1])).response_tokens
-    quantile = parse_distribution(spec, where=where)
-    return lambda _, u: max(1, round(quantile(u)))
-
-
-def _digest(prompt_ids: tuple[int, ...]) -> int:
-    """The same number for the same prompt in every process, which ``hash`` does not promise."""
-    return zlib.crc32(b"".join(token.to_bytes(8, "little") for token in prompt_ids))
 
 
 def _check(config: EngineConfig, simulated: SimulatedConfig) -> None:

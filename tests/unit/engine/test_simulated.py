@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from asynckit.engine.config import EngineConfig, SamplingParams
-from asynckit.engine.request import Finish, Request, TokenEvent
+from asynckit.engine.request import Finish, OnUpdate, Request, TokenEvent
 from asynckit.engine.simulated import SimulatedEngine
 from asynckit.engine.simulated_config import SimulatedConfig
 from asynckit.errors import ConfigError, InputError, RequestError
@@ -179,6 +179,47 @@ def test_tokens_carry_the_version_that_sampled_them() -> None:
     assert [event.version for event in first + engine.step()] == [0, 7]
 
 
+def test_a_small_cache_preempts_and_changes_no_sample() -> None:
+    """What runs out of cache costs time, as in the engine, and nothing else."""
+    params = SamplingParams(max_tokens=40, ignore_eos=True)
+    requests = [Request(str(i), (i + 3,) * 20, params) for i in range(4)]
+    small, large = load(), load(replace(ENGINE, kv_cache_tokens=None))
+    for request in requests:
+        small.add(request)
+        large.add(request)
+    assert drain(small) == drain(large)
+    assert small.statistics().preemptions > large.statistics().preemptions == 0
+    assert small.clock.now() > large.clock.now()
+
+
+@pytest.mark.parametrize("on_update", list(OnUpdate))
+def test_new_weights_do_to_running_requests_what_was_asked(on_update: OnUpdate) -> None:
+    """They go on, compute all again, or end; versions of tokens grow with the weights'."""
+    engine = load()
+    engine.add(Request("r", (5,) * 10, SamplingParams(max_tokens=3, ignore_eos=True)))
+    first = engine.step()
+    engine.update_weights(4, on_update=on_update)
+    events = first + drain(engine)["r", 0]
+    versions = {OnUpdate.ABORT: [0, 4]}.get(on_update, [0, 4, 4])
+    assert [event.version for event in events] == versions
+    assert events[-1].finish is (Finish.ABORT if on_update is OnUpdate.ABORT else Finish.LENGTH)
+    recomputed = 11 if on_update is OnUpdate.RECOMPUTE_KV else 0
+    assert engine.statistics().prefilled_tokens == 10 + recomputed
+    with pytest.raises(InputError, match="is not above"):
+        engine.update_weights(4)
+
+
+@given(st.integers(0, 20))
+def test_a_sample_has_at_least_the_tokens_asked_for(least: int) -> None:
+    """Neither its drawn length nor a stop token ends it before min_tokens."""
+    engine = load(response_tokens="constant(1)")
+    params = SamplingParams(max_tokens=30, min_tokens=least, stop_token_ids=tuple(range(50)))
+    engine.add(Request("r", (5,), params))
+    events = drain(engine)["r", 0]
+    assert len(events) == least + 1
+    assert events[-1].finish is Finish.STOP
+
+
 async def test_the_driver_runs_it_on_the_real_clock() -> None:
     """Whoever awaits the engine's driver can await a simulated engine in the same way."""
     from asynckit.engine.driver import EngineDriver
@@ -220,6 +261,11 @@ def test_close_ends_a_step_that_waits() -> None:
         (Request("r", (5,), replace(PARAMS, temperature=float("nan"))), "temperature must be a finite"),
         (Request("r", (5,), replace(PARAMS, stop=("",))), "stop string must not be empty"),
         (Request("taken", (5,)), "already running"),
+        (Request("r", (5,), replace(PARAMS, regex="a+")), "has no regex"),
+        (Request("r", (5,), replace(PARAMS, json_schema="{}")), "has no json_schema"),
+        (Request("r", (5,), replace(PARAMS, allowed_token_ids=(7,))), "has no allowed_token_ids"),
+        (Request("r", (5,), replace(PARAMS, top_logprobs=1)), "has no top_logprobs"),
+        (Request("r", (5,), replace(PARAMS, prompt_logprobs=0)), "has no prompt_logprobs"),
     ],
 )
 def test_bad_requests_are_refused_as_by_the_engine(request_: Request, words: str) -> None:
