@@ -17,7 +17,7 @@ from transformers import PreTrainedModel
 from asynckit.engine.adapters import AdapterStore
 from asynckit.engine.blocks import BlockPool
 from asynckit.engine.config import EngineConfig
-from asynckit.engine.grammar import Grammars, Matcher  # noqa: TC001 - made in load
+from asynckit.engine.grammar import Grammars, Matcher
 from asynckit.engine.kv_cache import KVCache
 from asynckit.engine.linear import optimize
 from asynckit.engine.lora_layers import LoraLayers
@@ -49,6 +49,7 @@ class Engine:
         scheduler: decides who runs; its pool must describe the runner's cache.
         weights: where the model's named weights are.
         adapters: the LoRA adapters that requests can name.
+        grammars: compiles the grammars of constrained requests.
         eos_ids: tokens that end a response unless a request ignores them.
         decode: token ids to text, used for stop strings only.
     """
@@ -59,6 +60,7 @@ class Engine:
         scheduler: Scheduler,
         weights: WeightSlots,
         adapters: AdapterStore,
+        grammars: Grammars,
         eos_ids: frozenset[int],
         decode: Decode,
     ) -> None:
@@ -73,7 +75,7 @@ class Engine:
         self._vocabulary = int(runner.model.config.vocab_size)
         self._requests: dict[str, list[Sequence]] = {}
         self._stops: dict[Sequence, StopStrings] = {}
-        self._grammars: Grammars | None = None
+        self._grammars = grammars
         self._matchers: dict[str, Matcher] = {}  # at the beginning of each constrained request's grammar
         self._ended: list[TokenEvent] = []  # ends decided outside a step; the next step reports them
         self.version = 0
@@ -112,7 +114,8 @@ class Engine:
         check_against_own_code(runner, str(model.path))
         adapters = _adapters(network, config, model_config)
         eos_ids = eos_token_ids(model.path, tokenizer)
-        return cls(runner, scheduler, weights, adapters, eos_ids, tokenizer.decode)
+        grammars = Grammars(tokenizer, int(network.config.vocab_size), eos_ids)
+        return cls(runner, scheduler, weights, adapters, grammars, eos_ids, tokenizer.decode)
 
     def add(self, request: Request) -> None:
         """Queue a request; its first tokens come from a later step.
@@ -294,11 +297,9 @@ class Engine:
         check_request(request, vocabulary=self._vocabulary, eos_ids=self._eos_ids)
         self._check_room(request, where)
         if request.sampling.constrained:
-            self._compile_grammar(request, where)
+            self._compile_grammar(request)
 
-    def _compile_grammar(self, request: Request, where: str) -> None:
-        if self._grammars is None:
-            raise RequestError("this engine was made without grammars", where=where)
+    def _compile_grammar(self, request: Request) -> None:
         matcher = self._grammars.start(request.sampling)
         # What was compiled for requests that were then refused for another reason goes.
         self._matchers = {name: each for name, each in self._matchers.items() if name in self._requests}

@@ -13,7 +13,8 @@ from asynckit.engine.attention import NAME, Batch, Segment
 from asynckit.engine.config import EngineConfig
 from asynckit.engine.kv_cache import CacheShape, KVCache
 from asynckit.engine.native import Kernels
-from asynckit.engine.scheduler import Chunk, Plan
+from asynckit.engine.plan import Chunk, Plan
+from asynckit.engine.prompt_scores import logit_rows
 from asynckit.errors import DependencyError, InputError
 from asynckit.models.gguf import quiet_transformers
 
@@ -136,23 +137,22 @@ class ModelRunner:
 
     @torch.inference_mode()
     def forward(self, plan: Plan) -> torch.Tensor:
-        """Run the pass; returns the logits ``[S, V]`` of the rows that sample, in the plan's order."""
+        """Run the pass; returns the logits ``[S, V]`` of rows that sample or are scored, in plan order."""
         for source, target in plan.copies:
             self.cache.copy(source, target)
         device = self.cache.keys.device
         tokens: list[int] = []
         positions: list[int] = []
-        last_rows: list[int] = []
+        wanted_rows: list[int] = []
         for chunk in plan.chunks:
             tokens += chunk.sequence.tokens[chunk.start : chunk.start + chunk.length]
             positions += range(chunk.start, chunk.start + chunk.length)
-            if chunk.samples:
-                last_rows.append(len(tokens) - 1)
+            wanted_rows += range(len(tokens) - logit_rows(chunk), len(tokens))
         output = self.model(
             input_ids=torch.tensor([tokens], device=device),
             position_ids=torch.tensor([positions], device=device),
             use_cache=False,
-            logits_to_keep=torch.tensor(last_rows, dtype=torch.long, device=device),
+            logits_to_keep=torch.tensor(wanted_rows, dtype=torch.long, device=device),
             batch=self._batch(plan.chunks, device),
         )
         return output.logits[0]  # type: ignore[no-any-return]

@@ -59,6 +59,8 @@ class StopStrings:
 
 
 def cut_at_stop(text: str, stop: Sequence[str]) -> str:
-    """``text`` up to the first stop string in it."""
-    ends = [position for s in stop if (position := text.find(s)) >= 0]
-    return text[: min(ends, default=len(text))]
+    """``text`` without the stop string that ended it, and what its last token brought after that.
+
+    The last occurrence counts: earlier ones were allowed to pass (``min_tokens``).
+    """
+    return text[: max((text.rfind(s) for s in stop if s in text), default=len(text))]

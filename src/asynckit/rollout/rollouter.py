@@ -149,7 +149,7 @@ class FullyAsyncRollouter:
 
     def _text(self, completion: Completion) -> str:
         text: str = self._tokenizer.decode(completion.token_ids, skip_special_tokens=True)
-        return cut_at_stop(text, self._job.sampling.stop)
+        return cut_at_stop(text, self._job.sampling.stop) if completion.finish is Finish.STOP else text
 
     async def _score(self, prompt: Prompt, text: str, completion: Completion) -> Score | Failure:
         if completion.finish is Finish.ERROR:

@@ -44,7 +44,7 @@ LLAMA3 = {
     "high_freq_factor": 4.0,
     "original_max_position_embeddings": 64,
 }
-RUN = {
+RUN: dict[str, tuple[str, dict[str, Any]]] = {
     "llama": ("LlamaConfig", SMALL),
     "llama, one kv head, tied, biased": (
         "LlamaConfig",
@@ -68,7 +68,7 @@ RUN = {
     "gemma3": ("Gemma3TextConfig", {**SMALL, "sliding_window": 16}),
     "gpt2": ("GPT2Config", GPT2),
 }
-REFUSED = {
+REFUSED: dict[str, tuple[str, dict[str, Any]]] = {
     "gemma2": ("Gemma2Config", SMALL),
     "longrope": (
         "LlamaConfig",
@@ -90,7 +90,8 @@ REFUSED = {
 }
 
 
-def build(folder: Path, config_class: str, values: dict[str, Any]) -> Path:
+def build(folder: Path, family: tuple[str, dict[str, Any]]) -> Path:
+    config_class, values = family
     vocabulary = save_tokenizer(folder)
     config = getattr(transformers, config_class)(vocab_size=vocabulary, **values)
     torch.manual_seed(0)
@@ -107,7 +108,7 @@ def load(folder: Path, dtype: str) -> Engine:
 @pytest.mark.parametrize("name", RUN)
 def test_greedy_tokens_equal_generate(name: str, tmp_path: Path) -> None:
     """Token for token in float32, prompts shorter and longer than windows, blocks and chunks."""
-    folder = build(tmp_path, *RUN[name])
+    folder = build(tmp_path, RUN[name])
     engine = load(folder, "float32")
     reference = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
     prompts = [tuple(range(4, 4 + length)) for length in (1, 7, 30, 120)]
@@ -129,12 +130,12 @@ def test_greedy_tokens_equal_generate(name: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["llama", "qwen3", "gemma", "gpt2"])
 def test_bfloat16_loads_and_agrees_with_the_model_s_own_code(name: str, tmp_path: Path) -> None:
     """The check at load runs in bfloat16 too, with packed weights; it raises where they differ."""
-    assert load(build(tmp_path, *RUN[name]), "bfloat16").version == 0
+    assert load(build(tmp_path, RUN[name]), "bfloat16").version == 0
 
 
 @pytest.mark.parametrize("name", REFUSED)
 def test_what_can_t_be_run_right_is_refused(name: str, tmp_path: Path) -> None:
     """With a sentence that says why, before any request."""
-    folder = build(tmp_path, *REFUSED[name])
+    folder = build(tmp_path, REFUSED[name])
     with pytest.raises(InputError, match="can't"):
         load(folder, "float32")

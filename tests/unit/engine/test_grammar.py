@@ -214,7 +214,7 @@ def test_matchers_go_with_their_requests(engine: Engine) -> None:
     bound = SamplingParams(regex="[0-9]{3}")
     run(engine, Request("done", (5,), bound, n=2))
     assert not engine._matchers
-    engine._compile_grammar(Request("refused later", (5,), bound), "")
+    engine._compile_grammar(Request("refused later", (5,), bound))
     engine.add(Request("gone", (5,), bound))
     assert list(engine._matchers) == ["gone"]
     engine.abort("gone")

@@ -176,7 +176,9 @@ def test_base_requests_are_bit_identical_to_an_engine_without_adapters(
 def test_adapters_take_turns_where_room_is_short(
     tiny_llama: Path, folders: dict[str, Path], expected: Callable[..., list[int]]
 ) -> None:
-    """Two slots serve eight adapters: requests wait, adapters are evicted and come back, tokens stay right."""
+    """Two slots serve eight adapters: requests wait, adapters are evicted and come back, tokens stay
+    right.
+    """
     sizes = sum(t.numel() * 4 for t in load_file(folders["r8"] / "adapter_model.safetensors").values())
     engine = load(tiny_llama, max_loras=2, lora_bytes=int(2.5 * sizes))
     for name, folder in folders.items():
@@ -191,7 +193,9 @@ def test_adapters_take_turns_where_room_is_short(
 
 
 def test_who_waits_for_a_slot_gets_the_next_one(tiny_llama: Path, folders: dict[str, Path]) -> None:
-    """A stream of requests for loaded adapters doesn't starve one for another; base requests pass meanwhile."""
+    """A stream of requests for loaded adapters doesn't starve one for another; base requests pass
+    meanwhile.
+    """
     engine = load(tiny_llama, max_loras=1, max_running=4)
     for name in ("r4", "r8"):
         engine.adapters.register(name, folders[name])

@@ -42,7 +42,8 @@ def test_stop_strings_are_found_across_token_borders(tokenizer: PreTrainedTokeni
     assert found.index(True) == next(i for i in range(len(ids)) if "k br" in tokenizer.decode(ids[: i + 1]))
 
 
-def test_text_is_cut_at_the_first_stop() -> None:
-    """Of several stop strings the earliest in the text counts."""
-    assert cut_at_stop("one two three", ("three", "two")) == "one "
+def test_text_is_cut_at_the_stop_that_ended_it() -> None:
+    """The last one counts, since an earlier one did not end it; what follows in the same token goes too."""
+    assert cut_at_stop("one two th", ("two", "x")) == "one "
+    assert cut_at_stop("a. b. c.", (".",)) == "a. b. c"
     assert cut_at_stop("one", ("two",)) == "one"
