@@ -94,7 +94,8 @@ class AdapterMemory:
             residency.load(number, adapter.size)
             self.loads += 1
         if residency.slot(number) is None:
-            self._layers.put(residency.give_slot(number), self._deltas[number])
+            moved = self._layers.moved(self._deltas[number])  # may fail, so it comes before anything changes
+            self._layers.put(residency.give_slot(number), moved)
             self.swaps += 1
         residency.touch(number)
 

@@ -106,12 +106,8 @@ class AdapterStore:
             return
         if self._config.lora_swap:
             self._check_pins([adapter, *(a for a in self._adapters.values() if a.pinned)])
-            busy = {
-                n
-                for n in self._memory.residency.resident
-                if self._adapters[n].users or self._adapters[n].pinned
-            }
-            if not self._memory.make_room(adapter, busy):
+            resident = [self._adapters[number] for number in self._memory.residency.resident]
+            if not self._memory.make_room(adapter, {a.number for a in resident if a.users or a.pinned}):
                 raise InputError(
                     "requests that run now need all the room there is",
                     where=f"adapter {name!r}",

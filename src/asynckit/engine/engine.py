@@ -204,8 +204,8 @@ class Engine:
             return True
         try:
             return self.adapters.start(sequence.adapter)
-        except InputError as error:
-            self._broken.append((sequence, str(error)))
+        except (InputError, RuntimeError, MemoryError) as error:  # also no memory for it, on the device say
+            self._broken.append((sequence, str(error).splitlines()[0]))
             return False
 
     def _commit(self, plan: Plan, logits_LV: torch.Tensor) -> list[TokenEvent]:

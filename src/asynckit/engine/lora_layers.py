@@ -42,14 +42,20 @@ class LoraLayers:
         self._device = model.device
         self._find(model)
 
+    def moved(self, deltas: Mapping[str, Delta]) -> dict[str, Delta]:
+        """Deltas on the model's device."""
+        return {
+            name: Delta(delta.down.to(self._device), delta.up.to(self._device), delta.scale)
+            for name, delta in deltas.items()
+        }
+
     def put(self, slot: int, deltas: Mapping[str, Delta]) -> None:
-        """Give an adapter a slot: its deltas, by name of the layer, go to the model's device."""
+        """Give a slot to an adapter: its deltas on the model's device, by name of the layer."""
         for site in self._sites:
             site.reach(slot + 1)
         for name, delta in deltas.items():
             place = self._places[name]
-            moved = Delta(delta.down.to(self._device), delta.up.to(self._device), delta.scale)
-            place.site.put(slot, place.part, moved)
+            place.site.put(slot, place.part, delta)
 
     def drop(self, slot: int) -> None:
         """Take the slot's adapter out of the model."""

@@ -15,8 +15,11 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
+from asynckit.engine.adapter_files import Delta
 from asynckit.engine.config import EngineConfig, SamplingParams
 from asynckit.engine.engine import Engine
+from asynckit.engine.lora import LoraSite, LoraState, adapter_rows
+from asynckit.engine.native import Kernels, load_kernels
 from asynckit.engine.request import Finish, Request, TokenEvent
 from asynckit.errors import InputError, RequestError
 from asynckit.models.config import ModelConfig
@@ -61,7 +64,7 @@ def save_adapter(model: Path, folder: Path, seed: int = 0, **options: Any) -> Pa
     torch.manual_seed(seed)
     base = AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32)
     config = LoraConfig(**{"lora_alpha": 16, "init_lora_weights": False, "task_type": "CAUSAL_LM", **options})
-    get_peft_model(base, config).save_pretrained(folder)
+    get_peft_model(base, config).save_pretrained(str(folder))
     return folder
 
 
@@ -176,9 +179,7 @@ def test_base_requests_are_bit_identical_to_an_engine_without_adapters(
 def test_adapters_take_turns_where_room_is_short(
     tiny_llama: Path, folders: dict[str, Path], expected: Callable[..., list[int]]
 ) -> None:
-    """Two slots serve eight adapters: requests wait, adapters are evicted and come back, tokens stay
-    right.
-    """
+    """Two slots serve eight adapters: who waits gets its turn, evicted ones come back, tokens stay right."""
     sizes = sum(t.numel() * 4 for t in load_file(folders["r8"] / "adapter_model.safetensors").values())
     engine = load(tiny_llama, max_loras=2, lora_bytes=int(2.5 * sizes))
     for name, folder in folders.items():
@@ -193,9 +194,7 @@ def test_adapters_take_turns_where_room_is_short(
 
 
 def test_who_waits_for_a_slot_gets_the_next_one(tiny_llama: Path, folders: dict[str, Path]) -> None:
-    """A stream of requests for loaded adapters doesn't starve one for another; base requests pass
-    meanwhile.
-    """
+    """Requests for a loaded adapter don't starve one for another; base requests pass meanwhile."""
     engine = load(tiny_llama, max_loras=1, max_running=4)
     for name in ("r4", "r8"):
         engine.adapters.register(name, folders[name])
@@ -361,8 +360,8 @@ def test_a_transposed_model_takes_adapters_too(tmp_path: Path, tiny_llama: Path)
     ).save_pretrained(model)
     for name in ("tokenizer.json", "tokenizer_config.json"):
         shutil.copy(tiny_llama / name, model / name)
-    options = {"r": 5, "target_modules": ["c_attn", "c_proj"], "fan_in_fan_out": True}
-    folder = save_adapter(model, tmp_path / "adapter", **options)
+    targets = ["c_attn", "c_proj"]
+    folder = save_adapter(model, tmp_path / "adapter", r=5, target_modules=targets, fan_in_fan_out=True)
     engine = load(model)
     engine.adapters.register("mine", folder)
     base = AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32)
@@ -382,3 +381,79 @@ def test_a_thousand_registered_adapters_load_nothing(tiny_llama: Path, folders: 
         engine.adapters.register(f"adapter {index}", folders["r4"])
     assert engine.adapters.statistics().registered == 1000
     assert engine.adapters.statistics().loaded == 0
+
+
+DTYPES = [torch.float32, torch.bfloat16]
+RANKS = (1, 2, 4, 7, 8, 13, 16, 64)
+TOLERANCE = {torch.float32: 1e-5, torch.bfloat16: 0.06}  # torch rounds in between, the kernel at the end
+
+
+def random_site(
+    kernels: Kernels | None,
+    dtype: torch.dtype,
+    ranks: Sequence[Sequence[int]],
+    inputs: int,
+    outputs: Sequence[int],
+) -> LoraSite:
+    """A product with an adapter per entry of ``ranks``, each with a rank per layer (0: left alone)."""
+    generator = torch.Generator().manual_seed(0)
+    site = LoraSite(torch.nn.Identity(), inputs, outputs, LoraState(), kernels)
+    site.reach(len(ranks))
+    for slot, of_layers in enumerate(ranks):
+        for part, rank in enumerate(of_layers):
+            if rank:
+                down = torch.randn(rank, inputs, generator=generator) / inputs**0.5
+                up = torch.randn(rank, outputs[part], generator=generator) / rank**0.5
+                site.put(slot, part, Delta(down.to(dtype), up.to(dtype), 0.5 + slot / 8))
+    return site
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(("inputs", "outputs"), [(64, (64, 16)), (50, (7, 33, 20)), (5, (3,)), (96, (40,))])
+def test_kernel_and_torch_add_the_same(dtype: torch.dtype, inputs: int, outputs: tuple[int, ...]) -> None:
+    """For ranks and sizes that fill vectors and that don't; rows without an adapter stay as they are."""
+    kernels = load_kernels(dtype, None)
+    if kernels is None:
+        pytest.skip("no C compiler on this machine")
+    ranks = [
+        [rank if (slot + part) % 3 else 0 for part in range(len(outputs))] for slot, rank in enumerate(RANKS)
+    ]
+    generator = torch.Generator().manual_seed(1)
+    x_TI, before_TO = (
+        torch.randn(40, size, generator=generator).to(dtype) for size in (inputs, sum(outputs))
+    )
+    chooser = random.Random(3)  # noqa: S311 - reproducible
+    slot_of_T = [chooser.choice([None, *range(len(ranks))]) for _ in range(40)]
+    rows = adapter_rows(slot_of_T, torch.device("cpu"))
+    assert rows is not None
+    after = []
+    for choice in (kernels, None):
+        out_TO = before_TO.clone()
+        random_site(choice, dtype, ranks, inputs, outputs).add(out_TO, x_TI, rows)
+        after.append(out_TO)
+    assert torch.allclose(after[0].float(), after[1].float(), atol=TOLERANCE[dtype], rtol=TOLERANCE[dtype])
+    untouched = [row for row, slot in enumerate(slot_of_T) if slot is None]
+    assert torch.equal(after[0][untouched], before_TO[untouched])
+    assert not torch.equal(after[0], before_TO)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_a_row_s_delta_does_not_depend_on_the_batch(dtype: torch.dtype) -> None:
+    """Bit for bit the same alone, among rows of the same adapter, and among others."""
+    kernels = load_kernels(dtype, None)
+    if kernels is None:
+        pytest.skip("no C compiler on this machine")
+    site = random_site(kernels, dtype, [[rank] for rank in RANKS], 72, (56,))
+    generator = torch.Generator().manual_seed(2)
+    x_TI, before_TO = (torch.randn(30, size, generator=generator).to(dtype) for size in (72, 56))
+    together = before_TO.clone()
+    slot_of_T = [row % 3 and row % len(RANKS) for row in range(30)]
+    rows = adapter_rows(slot_of_T, torch.device("cpu"))
+    assert rows is not None
+    site.add(together, x_TI, rows)
+    for row, slot in enumerate(slot_of_T):
+        alone = before_TO[row : row + 1].clone()
+        own = adapter_rows([slot], torch.device("cpu"))
+        assert own is not None
+        site.add(alone, x_TI[row : row + 1], own)
+        assert torch.equal(alone[0], together[row])
