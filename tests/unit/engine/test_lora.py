@@ -445,9 +445,9 @@ def test_a_row_s_delta_does_not_depend_on_the_batch(dtype: torch.dtype) -> None:
         pytest.skip("no C compiler on this machine")
     site = random_site(kernels, dtype, [[rank] for rank in RANKS], 72, (56,))
     generator = torch.Generator().manual_seed(2)
-    x_TI, before_TO = (torch.randn(30, size, generator=generator).to(dtype) for size in (72, 56))
+    x_TI, before_TO = (torch.randn(90, size, generator=generator).to(dtype) for size in (72, 56))
     together = before_TO.clone()
-    slot_of_T = [row % 3 and row % len(RANKS) for row in range(30)]
+    slot_of_T = [row % len(RANKS) for row in range(90)]
     rows = adapter_rows(slot_of_T, torch.device("cpu"))
     assert rows is not None
     site.add(together, x_TI, rows)

@@ -1,9 +1,9 @@
 """C kernels for the CPU: compiled on first use, checked against torch, left out where either is impossible.
 
-A wheel can't carry code for every CPU, and a compiler for this one is usually at hand, so ``kernels.c`` is
-compiled with ``-march=native`` (about a second) into the user's cache and loaded with ctypes, which lets go
-of the GIL during a call. It links against the OpenMP runtime that torch has already loaded: two runtimes
-would keep two sets of threads spinning on the same cores.
+A wheel can't carry code for every CPU, and a compiler for this one is usually at hand, so the sources beside
+this file are compiled with ``-march=native`` (about two seconds) into the user's cache and loaded with
+ctypes, which lets go of the GIL during a call. They link against the OpenMP runtime that torch has already
+loaded: two runtimes would keep two sets of threads spinning on the same cores.
 """
 
 import ctypes
@@ -22,12 +22,13 @@ import torch
 from asynckit.errors import DependencyError
 from asynckit.models.cache import build_once, cache_root
 
-SOURCE = Path(__file__).with_name("kernels.c")
+SOURCES = Path(__file__).parent
 # No flag lets the compiler assume that numbers are finite: a NaN must come out as a NaN.
-FLAGS = (
-    *("-O3", "-march=native", "-fPIC", "-fopenmp"),
-    *("-fno-math-errno", "-fno-trapping-math", "-fassociative-math", "-fno-signed-zeros"),
-)
+_FLAGS = ("-O3", "-march=native", "-fPIC", "-fopenmp", "-fno-math-errno", "-fno-trapping-math")
+FLAGS = {
+    "kernels.c": (*_FLAGS, "-fassociative-math", "-fno-signed-zeros"),
+    "lora.c": _FLAGS,  # nothing that may reorder sums
+}
 _SUFFIX = {torch.float32: "f32", torch.bfloat16: "bf16"}
 _POINTER, _INT, _FLOAT = ctypes.c_void_p, ctypes.c_int64, ctypes.c_float
 
@@ -197,10 +198,13 @@ def _library(cache: Path) -> ctypes.CDLL | None:
 def _compile(compiler: str, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     run = functools.partial(subprocess.run, check=True, capture_output=True, timeout=100)
-    run([compiler, *FLAGS, "-c", str(SOURCE), "-o", str(folder / "kernels.o")])
+    objects = []
+    for name, flags in FLAGS.items():
+        objects.append(str((folder / name).with_suffix(".o")))
+        run([compiler, *flags, "-c", str(SOURCES / name), "-o", objects[-1]])
     runtimes = sorted((Path(torch.__file__).parent / "lib").glob("libgomp*.so*"))
     openmp = [str(path) for path in runtimes] or ["-fopenmp"]
-    run([compiler, "-shared", str(folder / "kernels.o"), *openmp, "-o", str(folder / "kernels.so")])
+    run([compiler, "-shared", *objects, *openmp, "-o", str(folder / "kernels.so")])
 
 
 def _fingerprint(compiler: str) -> str:
@@ -210,8 +214,10 @@ def _fingerprint(compiler: str) -> str:
     flags = next(
         (line for line in cpu.read_text().splitlines() if line.startswith(("flags", "Features"))), ""
     )
-    parts = (SOURCE.read_bytes(), repr(FLAGS).encode(), version, flags.encode(), platform.machine().encode())
-    return hashlib.sha256(b"\0".join((*parts, torch.__version__.encode()))).hexdigest()[:16]
+    sources = [path.read_bytes() for path in sorted(SOURCES.glob("*.[ch]"))]
+    texts = (repr(FLAGS), flags, platform.machine(), torch.__version__)
+    parts = (*sources, version, *(text.encode() for text in texts))
+    return hashlib.sha256(b"\0".join(parts)).hexdigest()[:16]
 
 
 def _function(

@@ -1,4 +1,4 @@
-/* CPU kernels of the engine: decode attention over the block cache, RMS norm, gates and LoRA.
+/* CPU kernels of the engine: decode attention over the block cache, RMS norm and gates.
  *
  * Compiled once per machine by native.py with -march=native; the torch code they replace is the reference that
  * they are checked against when they are loaded. Plain C with GCC's vector types, so that one source serves every
@@ -8,41 +8,9 @@
  * This file is included twice by itself, once per element type of the cache (float and bfloat16).
  */
 #ifndef T
-#include <stdint.h>
-#include <stdlib.h>
-#include <string.h>
+#include "vectors.h"
 
-typedef float f16v __attribute__((vector_size(64), aligned(4)));
-typedef uint32_t u16v __attribute__((vector_size(64)));
-typedef uint16_t h16v __attribute__((vector_size(32), aligned(2)));
-
-enum { LANES = 16, MAX_GROUP = 16, MAX_HEAD = 512, MAX_RANK = 512 };
-
-static inline f16v load_f32(const float *p) { return *(const f16v *)p; }
-static inline f16v load_bf16(const uint16_t *p) {
-    u16v wide = __builtin_convertvector(*(const h16v *)p, u16v) << 16;
-    f16v out;
-    memcpy(&out, &wide, sizeof out);
-    return out;
-}
-static inline float get_f32(const float *p) { return *p; }
-static inline float get_bf16(const uint16_t *p) {
-    uint32_t bits = (uint32_t)*p << 16;
-    float out;
-    memcpy(&out, &bits, sizeof out);
-    return out;
-}
-static inline void put_f32(float *p, float x) { *p = x; }
-static inline void put_bf16(uint16_t *p, float x) { /* round to nearest even, NaN stays NaN */
-    uint32_t bits;
-    memcpy(&bits, &x, sizeof bits);
-    *p = x != x ? 0x7FC0 : (uint16_t)((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16);
-}
-static inline float sum(f16v v) {
-    float total = 0;
-    for (int i = 0; i < LANES; i++) total += v[i];
-    return total;
-}
+enum { MAX_GROUP = 16, MAX_HEAD = 512 };
 
 /* exp for x <= 0, relative error below 2e-7 (Cephes' polynomial); written so that compilers vectorise it. */
 static inline float exp_neg(float x) {
@@ -86,7 +54,7 @@ static inline __attribute__((always_inline)) void NAME(attend_group)(
     T *out, const T *query, const T *keys, const T *values, const int64_t *blocks, int64_t block_stride, int first,
     int context, int block_size, int group, int head_dim, int64_t query_head, float scale, float *scores) {
     float q[MAX_GROUP][MAX_HEAD], weight[MAX_GROUP];
-    int count = context - first;
+    int count = context - first, stride = (count + LANES - 1) / LANES * LANES;
     for (int g = 0; g < group; g++)
         for (int d = 0; d < head_dim; d++) q[g][d] = NAME(get)(query + g * query_head + d) * scale;
     for (int block = first / block_size; block * block_size < context; block++) {
@@ -100,10 +68,10 @@ static inline __attribute__((always_inline)) void NAME(attend_group)(
                 f16v k = NAME(load)(key + d);
                 for (int g = 0; g < group; g++) dot[g] += k * load_f32(q[g] + d);
             }
-            for (int g = 0; g < group; g++) scores[(int64_t)g * count + p - first] = sum(dot[g]);
+            for (int g = 0; g < group; g++) scores[(int64_t)g * stride + p - first] = sum(dot[g]);
         }
     }
-    for (int g = 0; g < group; g++) weight[g] = 1.0f / soften(scores + (int64_t)g * count, count);
+    for (int g = 0; g < group; g++) weight[g] = 1.0f / soften(scores + (int64_t)g * stride, count);
     for (int d = 0; d < head_dim; d += LANES) {
         f16v mixed[MAX_GROUP];
         for (int g = 0; g < group; g++) mixed[g] = (f16v){0};
@@ -112,7 +80,7 @@ static inline __attribute__((always_inline)) void NAME(attend_group)(
             const T *place = values + blocks[block] * block_stride + d;
             for (int p = begin > first ? begin : first; p < end; p++) {
                 f16v v = NAME(load)(place + (int64_t)(p - begin) * head_dim);
-                for (int g = 0; g < group; g++) mixed[g] += v * scores[(int64_t)g * count + p - first];
+                for (int g = 0; g < group; g++) mixed[g] += v * scores[(int64_t)g * stride + p - first];
             }
         }
         for (int g = 0; g < group; g++)
@@ -150,7 +118,8 @@ int NAME(decode_attention)(
     for (int64_t b = 0; b < count; b++) longest = contexts[b] > longest ? contexts[b] : longest;
 #pragma omp parallel
     {
-        float *scores = malloc((size_t)(group * longest) * sizeof *scores);
+        /* Aligned, so that vectorised sums run in the same order for the same numbers whatever the address. */
+        float *scores = aligned_alloc(64, (size_t)(group * ((longest + LANES - 1) / LANES * LANES)) * sizeof *scores);
         if (!scores) failed = 1;
 #pragma omp for schedule(dynamic, 1) collapse(2)
         for (int64_t b = 0; b < count; b++)
@@ -209,74 +178,5 @@ void NAME(rms_norm)(T *out, const T *x, const T *weight, int64_t rows, int64_t s
             NAME(put)(out + r * size + i, NAME(get)(&rounded) * NAME(get)(weight + i));
         }
     }
-}
-
-/* hidden[r] = scale * down[r] . x for `n` ranks; down: [n, size]. */
-static inline __attribute__((always_inline)) void NAME(lora_down)(
-    float *hidden, const T *x, const T *down, int64_t size, float scale, int n) {
-    f16v dot[8];
-    int64_t i = 0;
-    for (int r = 0; r < n; r++) dot[r] = (f16v){0};
-    for (; i + LANES <= size; i += LANES) {
-        f16v v = NAME(load)(x + i);
-        for (int r = 0; r < n; r++) dot[r] += v * NAME(load)(down + r * size + i);
-    }
-    for (int r = 0; r < n; r++) {
-        float rest = 0;
-        for (int64_t k = i; k < size; k++) rest += NAME(get)(x + k) * NAME(get)(down + r * size + k);
-        hidden[r] = (sum(dot[r]) + rest) * scale;
-    }
-}
-
-/* delta += hidden . up for `n` ranks; up: [n, width]. */
-static inline __attribute__((always_inline)) void NAME(lora_up)(
-    float *restrict delta, const float *restrict hidden, const T *restrict up, int64_t width, int n) {
-    int64_t i = 0;
-    for (; i + LANES <= width; i += LANES) {
-        f16v total = load_f32(delta + i);
-        for (int r = 0; r < n; r++) total += hidden[r] * NAME(load)(up + r * width + i);
-        *(f16v *)(delta + i) = total;
-    }
-    for (; i < width; i++)
-        for (int r = 0; r < n; r++) delta[i] += hidden[r] * NAME(get)(up + r * width + i);
-}
-
-/* out += scale * (x . down) . up for one row; delta: scratch of `width`. Ranks are taken eight at a time. */
-static void NAME(lora_row)(T *out, const T *x, const T *down, const T *up, int64_t rank, float scale, int64_t size,
-                           int64_t width, float *delta) {
-    float hidden[MAX_RANK];
-    int64_t r = 0;
-    for (; r + 8 <= rank; r += 8) NAME(lora_down)(hidden + r, x, down + r * size, size, scale, 8);
-    for (; r + 4 <= rank; r += 4) NAME(lora_down)(hidden + r, x, down + r * size, size, scale, 4);
-    for (; r < rank; r++) NAME(lora_down)(hidden + r, x, down + r * size, size, scale, 1);
-    memset(delta, 0, (size_t)width * sizeof *delta);
-    for (r = 0; r + 8 <= rank; r += 8) NAME(lora_up)(delta, hidden + r, up + r * width, width, 8);
-    for (; r + 4 <= rank; r += 4) NAME(lora_up)(delta, hidden + r, up + r * width, width, 4);
-    for (; r < rank; r++) NAME(lora_up)(delta, hidden + r, up + r * width, width, 1);
-    for (int64_t i = 0; i < width; i++) NAME(put)(out + i, NAME(get)(out + i) + delta[i]);
-}
-
-/* Adds to the listed rows of out what their adapters make of the same rows of x. One product may serve several
- * fused layers, its parts: part p is columns[p] to columns[p + 1] of out. The tables downs ([rank, size]), ups
- * ([rank, width of the part]), ranks and scales are indexed [slot, part]; rank 0 leaves the part as it is. */
-int NAME(lora_add)(T *out, const T *x, const int64_t *rows, const int64_t *slots, int64_t count, int64_t size,
-                   int64_t parts, const int64_t *columns, const T *const *downs, const T *const *ups,
-                   const int64_t *ranks, const float *scales) {
-    int failed = 0;
-#pragma omp parallel if (count > 1)
-    {
-        float *delta = malloc((size_t)columns[parts] * sizeof *delta);
-        if (!delta) failed = 1;
-#pragma omp for schedule(dynamic, 4)
-        for (int64_t c = 0; c < count; c++)
-            for (int64_t p = 0; p < parts; p++) {
-                int64_t entry = slots[c] * parts + p;
-                if (delta && ranks[entry])
-                    NAME(lora_row)(out + rows[c] * columns[parts] + columns[p], x + rows[c] * size, downs[entry],
-                                   ups[entry], ranks[entry], scales[entry], size, columns[p + 1] - columns[p], delta);
-            }
-        free(delta);
-    }
-    return failed;
 }
 #endif
