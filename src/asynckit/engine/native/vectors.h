@@ -1,0 +1,44 @@
+/* Vectors of 16 floats, loaded from and rounded to the element types of the engine: float and bfloat16. */
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+typedef float f4v __attribute__((vector_size(16)));
+typedef float f8v __attribute__((vector_size(32)));
+typedef float f16v __attribute__((vector_size(64), aligned(4)));
+typedef uint32_t u16v __attribute__((vector_size(64)));
+typedef uint16_t h16v __attribute__((vector_size(32), aligned(2)));
+
+enum { LANES = 16 };
+
+static inline f16v load_f32(const float *p) { return *(const f16v *)p; }
+static inline f16v load_bf16(const uint16_t *p) {
+    u16v wide = __builtin_convertvector(*(const h16v *)p, u16v) << 16;
+    f16v out;
+    memcpy(&out, &wide, sizeof out);
+    return out;
+}
+static inline float get_f32(const float *p) { return *p; }
+static inline float get_bf16(const uint16_t *p) {
+    uint32_t bits = (uint32_t)*p << 16;
+    float out;
+    memcpy(&out, &bits, sizeof out);
+    return out;
+}
+static inline void put_f32(float *p, float x) { *p = x; }
+static inline void put_bf16(uint16_t *p, float x) { /* round to nearest even, NaN stays NaN */
+    uint32_t bits;
+    memcpy(&bits, &x, sizeof bits);
+    *p = x != x ? 0x7FC0 : (uint16_t)((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16);
+}
+
+/* Adds halves, so that the order is the same wherever this is inlined. */
+static inline float sum(f16v v) {
+    f8v half[2];
+    f4v quarter[2];
+    memcpy(half, &v, sizeof half);
+    half[0] += half[1];
+    memcpy(quarter, half, sizeof quarter);
+    quarter[0] += quarter[1];
+    return (quarter[0][0] + quarter[0][2]) + (quarter[0][1] + quarter[0][3]);
+}
