@@ -46,7 +46,7 @@ class Kind:
 
     def draw(self, seed: int, vocabulary: int) -> Workload:
         """The workload of one repetition, with token ids below ``vocabulary``."""
-        generator = random.Random(f"{self.name}/{seed}")  # noqa: S311 - reproducible
+        generator = random.Random(f"{self.name}/{seed}")
         prompts = [
             tuple(generator.randrange(vocabulary) for _ in range(generator.randint(*self.prompt_tokens)))
             for _ in range(self.requests)

@@ -7,7 +7,7 @@ mixed. What is unregistered serves the requests that it has and then leaves.
 """
 
 import difflib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import count
@@ -15,6 +15,7 @@ from pathlib import Path
 
 import torch
 
+from asynckit.engine.adapter_files import LayerSize
 from asynckit.engine.adapter_memory import Adapter, AdapterMemory
 from asynckit.engine.config import EngineConfig
 from asynckit.engine.lora_layers import LoraLayers
@@ -123,6 +124,11 @@ class AdapterStore:
             InputError: no adapter of this name is registered.
         """
         self._named(name).pinned = False
+
+    @property
+    def layers(self) -> Mapping[str, LayerSize]:
+        """The model's layers that adapters can change, by name."""
+        return self._layers.sizes
 
     def names(self) -> tuple[str, ...]:
         """What requests can ask for."""

@@ -30,6 +30,10 @@ class EngineConfig:
         default=None,
         metadata={"help": "tokens the KV cache holds; sized from free memory by default", "min": 1},
     )
+    deterministic: bool = field(
+        default=False,
+        metadata={"help": "the same bits for a request whatever runs beside it; on CPUs in bfloat16"},
+    )
     optimize: bool = field(
         default=True,
         metadata={

@@ -17,6 +17,7 @@ from transformers import PreTrainedModel
 from asynckit.engine.adapters import AdapterStore
 from asynckit.engine.blocks import BlockPool
 from asynckit.engine.config import EngineConfig
+from asynckit.engine.deterministic import fix_shapes
 from asynckit.engine.grammar import Grammars, Matcher
 from asynckit.engine.kv_cache import KVCache
 from asynckit.engine.linear import optimize
@@ -33,7 +34,7 @@ from asynckit.engine.self_check import check_against_own_code
 from asynckit.engine.text import StopStrings
 from asynckit.engine.validate import check_request, ending_ids
 from asynckit.engine.weights import WeightSlots, open_source
-from asynckit.errors import ConfigError, InputError, RequestError
+from asynckit.errors import ConfigError, DependencyError, InputError, RequestError
 from asynckit.models.config import ModelConfig
 from asynckit.models.resolve import LocalModel
 from asynckit.models.tokenizer import eos_token_ids, load_tokenizer
@@ -110,7 +111,9 @@ class Engine:
         weights = WeightSlots(network)
         kernels = _speed_up(network, weights, config, model_config)
         weights.add_parameters(network)
-        runner = ModelRunner(network, cache, config.block_size, kernels)
+        if config.deterministic:
+            _make_deterministic(network, kernels)
+        runner = ModelRunner(network, cache, config.block_size, kernels, config.deterministic)
         check_against_own_code(runner, str(model.path))
         adapters = _adapters(network, config, model_config)
         eos_ids = eos_token_ids(model.path, tokenizer)
@@ -336,6 +339,18 @@ def _speed_up(
     shape = cache_shape(network.config)
     group = network.config.num_attention_heads // shape.kv_heads
     return kernels if supports(shape.head_dim, group) else None
+
+
+def _make_deterministic(network: PreTrainedModel, kernels: Kernels | None) -> None:
+    # float32 products go through a library that does not promise equal bits for equal shapes; packed bfloat16
+    # does.
+    if kernels is None or network.dtype is not torch.bfloat16:
+        raise DependencyError(
+            "engine.deterministic needs packed bfloat16 weights and the compiled attention kernels",
+            where="engine.deterministic",
+            mend="run on a CPU with bfloat16 and a C compiler: engine.dtype=bfloat16 engine.optimize=true",
+        )
+    fix_shapes(network, network.dtype)
 
 
 def _adapters(network: PreTrainedModel, config: EngineConfig, model_config: ModelConfig) -> AdapterStore:

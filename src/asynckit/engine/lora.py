@@ -45,7 +45,7 @@ def adapter_rows(slot_of_T: Sequence[int | None], device: torch.device) -> Adapt
     row_R = torch.tensor([row for _, row in pairs], device=device)
     slots = [slot for slot, _ in pairs]
     runs = [(slot, len(list(run))) for slot, run in groupby(slots)]
-    parts = row_R.split([length for _, length in runs])
+    parts = row_R.split([length for _, length in runs])  # type: ignore[no-untyped-call]
     groups = tuple((slot, part) for (slot, _), part in zip(runs, parts, strict=True))
     return AdapterRows(row_R, torch.tensor(slots, device=device), groups)
 

@@ -128,12 +128,14 @@ class ModelRunner:
         cache: its KV cache.
         block_size: tokens per block of the cache.
         kernels: C kernels, where the model runs on a CPU that has them.
+        deterministic: attend row by row, so that chunks and company change nothing.
     """
 
     model: PreTrainedModel
     cache: KVCache
     block_size: int
     kernels: Kernels | None = None
+    deterministic: bool = False
 
     @torch.inference_mode()
     def forward(self, plan: Plan) -> torch.Tensor:
@@ -164,8 +166,9 @@ class ModelRunner:
             end, owned = chunk.start + chunk.length, chunk.sequence.blocks
             blocks += [owned[p // size] for p in range(chunk.start, end)]
             offsets += [p % size for p in range(chunk.start, end)]
-            if chunk.length == 1:
-                decoding.append((row, owned, end))
+            if chunk.length == 1 or self.deterministic:
+                # Keys and values are stored before anything attends, so rows of a prefill may decode too.
+                decoding += [(row + i, owned, chunk.start + i + 1) for i in range(chunk.length)]
             else:
                 table = torch.tensor(owned[: -(-end // size)], device=device)
                 segments.append(Segment(row, chunk.length, table, end))

@@ -179,7 +179,7 @@ def test_base_requests_are_bit_identical_to_an_engine_without_adapters(
 def test_adapters_take_turns_where_room_is_short(
     tiny_llama: Path, folders: dict[str, Path], expected: Callable[..., list[int]]
 ) -> None:
-    """Two slots serve eight adapters: who waits gets its turn, evicted ones come back, tokens stay right."""
+    """Two slots serve eight adapters: requests wait, adapters come and go, tokens stay right."""
     sizes = sum(t.numel() * 4 for t in load_file(folders["r8"] / "adapter_model.safetensors").values())
     engine = load(tiny_llama, max_loras=2, lora_bytes=int(2.5 * sizes))
     for name, folder in folders.items():
