@@ -125,6 +125,12 @@ class AdapterStore:
         """
         self._named(name).pinned = False
 
+    def close(self) -> None:
+        """Free every adapter; none can be used any more."""
+        for number in self._adapters:
+            self._memory.remove(number)
+        self._names.clear()
+
     @property
     def layers(self) -> Mapping[str, LayerSize]:
         """The model's layers that adapters can change, by name."""

@@ -200,6 +200,7 @@ class Engine:
         Sequences that have not ended are dropped: abort them first to hear of it.
         """
         self._runner = None
+        self.adapters.close()
 
     def _may_start(self, sequence: Sequence) -> bool:
         """Whether the sequence's adapter is ready, or there is none."""

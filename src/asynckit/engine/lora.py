@@ -10,6 +10,7 @@ Shape letters: T rows of the pass, R rows with an adapter, S adapter slots, P fu
     outputs.
 """
 
+import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate, groupby
@@ -76,7 +77,7 @@ class LoraSite:
         state: LoraState,
         kernels: Kernels | None,
     ) -> None:
-        self._module = module
+        self._module = weakref.ref(module)  # the model must go when its owner lets go of it
         self._inputs = inputs
         self._columns = [0, *accumulate(outputs)]
         self._state = state
@@ -92,7 +93,9 @@ class LoraSite:
     def put(self, slot: int, part: int, delta: Delta) -> None:
         """Let rows of ``slot``, which is in reach, get ``delta`` on the outputs of one layer."""
         if not self._hooked:
-            self._module.register_forward_hook(self._hook)
+            module = self._module()
+            assert module is not None
+            module.register_forward_hook(self._hook)
             self._hooked = True
         self._deltas.setdefault(slot, {})[part] = delta
         self._table.enter(slot, part, delta)

@@ -16,6 +16,7 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
 from asynckit.engine.adapter_files import Delta
+from asynckit.engine.adapters import AdapterStatistics
 from asynckit.engine.config import EngineConfig, SamplingParams
 from asynckit.engine.engine import Engine
 from asynckit.engine.lora import LoraSite, LoraState, adapter_rows
@@ -341,6 +342,15 @@ def test_pinned_adapters_stay(tiny_llama: Path, folders: dict[str, Path]) -> Non
     assert "r64" not in engine.adapters.names()
 
 
+def test_close_frees_the_adapters(tiny_llama: Path, folders: dict[str, Path]) -> None:
+    """A closed engine that somebody still holds keeps no weights."""
+    engine = load(tiny_llama)
+    engine.adapters.register("r8", folders["r8"])
+    engine.adapters.pin("r8")
+    engine.close()
+    assert engine.adapters.statistics() == AdapterStatistics(0, 0, 0, 0, loads=1, swaps=1)
+
+
 def test_an_adapter_larger_than_the_memory_for_adapters_is_refused(
     tiny_llama: Path, folders: dict[str, Path]
 ) -> None:
@@ -384,6 +394,7 @@ def test_a_thousand_registered_adapters_load_nothing(tiny_llama: Path, folders: 
 
 
 DTYPES = [torch.float32, torch.bfloat16]
+PRODUCT = torch.nn.Identity()  # only sites are tested here; they keep no module alive
 RANKS = (1, 2, 4, 7, 8, 13, 16, 64)
 TOLERANCE = {torch.float32: 1e-5, torch.bfloat16: 0.06}  # torch rounds in between, the kernel at the end
 
@@ -397,7 +408,7 @@ def random_site(
 ) -> LoraSite:
     """A product with an adapter per entry of ``ranks``, each with a rank per layer (0: left alone)."""
     generator = torch.Generator().manual_seed(0)
-    site = LoraSite(torch.nn.Identity(), inputs, outputs, LoraState(), kernels)
+    site = LoraSite(PRODUCT, inputs, outputs, LoraState(), kernels)
     site.reach(len(ranks))
     for slot, of_layers in enumerate(ranks):
         for part, rank in enumerate(of_layers):
