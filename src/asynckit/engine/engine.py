@@ -200,6 +200,7 @@ class Engine:
         Sequences that have not ended are dropped: abort them first to hear of it.
         """
         self._runner = None
+        self._weights.close()
         self.adapters.close()
 
     def _may_start(self, sequence: Sequence) -> bool:

@@ -47,6 +47,10 @@ class WeightSlots:
             if name in self._same_as and self._same_as[name] == name:
                 self.add(name, parameter.data.copy_)
 
+    def close(self) -> None:
+        """Let go of the model: what is remembered here would keep its weights alive."""
+        self._loads.clear()
+
     def apply(self, source: "Source") -> None:
         """Load every tensor of ``source``.
 
