@@ -15,6 +15,7 @@ import torch
 from transformers import PreTrainedModel
 
 from asynckit.engine.adapters import AdapterStore
+from asynckit.engine.admission import check_room
 from asynckit.engine.blocks import BlockPool
 from asynckit.engine.config import EngineConfig
 from asynckit.engine.deterministic import fix_shapes
@@ -300,7 +301,7 @@ class Engine:
         if request.id in self._requests:
             raise RequestError("a request with this id is already running", where=where)
         check_request(request, vocabulary=self._vocabulary, eos_ids=self._eos_ids)
-        self._check_room(request, where)
+        check_room(request, self._scheduler)
         if request.sampling.constrained:
             self._compile_grammar(request)
 
@@ -309,25 +310,6 @@ class Engine:
         # What was compiled for requests that were then refused for another reason goes.
         self._matchers = {name: each for name, each in self._matchers.items() if name in self._requests}
         self._matchers[request.id] = matcher
-
-    def _check_room(self, request: Request, where: str) -> None:
-        longest = self._scheduler.max_model_len
-        if len(request.prompt_ids) >= longest:
-            raise RequestError(
-                f"the prompt has {len(request.prompt_ids)} tokens and leaves no room for a response: "
-                f"together they may have {longest}",
-                where=where,
-                mend="shorten the prompt or raise engine.max_model_len",
-            )
-        need = self._scheduler.blocks_needed(Sequence(request, 0, []))
-        if need > self._scheduler.pool.size:
-            pool = self._scheduler.pool
-            raise RequestError(
-                f"the request needs {need * pool.block_size} tokens of KV cache, "
-                f"which holds {pool.size * pool.block_size}",
-                where=where,
-                mend="lower sampling.max_tokens or raise engine.kv_cache_tokens",
-            )
 
 
 def _speed_up(
