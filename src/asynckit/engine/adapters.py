@@ -6,22 +6,21 @@ registration ever gets, so a name that is registered anew means new weights, new
 mixed. What is unregistered serves the requests that it has and then leaves.
 """
 
-import difflib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import count
 from pathlib import Path
 
 import torch
 
 from asynckit.engine.adapter_files import LayerSize
 from asynckit.engine.adapter_memory import Adapter, AdapterMemory
+from asynckit.engine.adapter_names import AdapterNames
 from asynckit.engine.config import EngineConfig
 from asynckit.engine.lora_layers import LoraLayers
 from asynckit.engine.plan import Chunk
 from asynckit.engine.request import Request
-from asynckit.errors import InputError, RequestError
+from asynckit.errors import InputError
 
 
 @dataclass(frozen=True)
@@ -58,9 +57,8 @@ class AdapterStore:
         self._config = config
         self._layers = layers
         self._memory = AdapterMemory(layers, config, dtype)
-        self._numbers = count(1)
         self._adapters: dict[int, Adapter] = {}
-        self._names: dict[str, int] = {}
+        self._names = AdapterNames()
         self._busy: set[int] = set()
         self._waiting = False  # somebody lacks room in this step
 
@@ -70,17 +68,12 @@ class AdapterStore:
         Raises:
             InputError: the name is taken, or the adapter is broken, unsuitable or too large.
         """
-        if not name or name in self._names:
-            reason = (
-                "an adapter of this name is registered" if name else "an adapter's name must not be empty"
-            )
-            raise InputError(reason, where=f"adapter {name!r}", mend="unregister it or choose another name")
-        adapter = self._memory.open(name, next(self._numbers), folder)
+        adapter = self._memory.open(name, self._names.reserve(name), folder)
         self._check_room(adapter.size, [a for a in self._adapters.values() if a.pinned], adapter)
         if not self._config.lora_swap:
             self._memory.bring(adapter)
         self._adapters[adapter.number] = adapter
-        self._names[name] = adapter.number
+        self._names.put(name, adapter.number)
 
     def unregister(self, name: str) -> None:
         """Refuse new requests for an adapter from now on.
@@ -91,7 +84,7 @@ class AdapterStore:
             InputError: no adapter of this name is registered.
         """
         adapter = self._named(name)
-        del self._names[name]
+        self._names.remove(name)
         adapter.named = adapter.pinned = False
         if not adapter.users:
             self._forget(adapter)
@@ -157,16 +150,7 @@ class AdapterStore:
         Raises:
             RequestError: no adapter of this name is registered.
         """
-        name = request.adapter
-        assert name is not None
-        if name not in self._names:
-            near = difflib.get_close_matches(name, self._names, n=1)
-            raise RequestError(
-                f"no adapter {name!r} is registered",
-                where=f"request {request.id!r}",
-                mend=f"did you mean {near[0]!r}?" if near else "register it first",
-            )
-        number = self._names[name]
+        number = self._names.requested(request)
         self._adapters[number].users += request.n
         return number
 
@@ -223,9 +207,7 @@ class AdapterStore:
         del self._adapters[adapter.number]
 
     def _named(self, name: str) -> Adapter:
-        if name not in self._names:
-            raise InputError("no adapter of this name is registered", where=f"adapter {name!r}")
-        return self._adapters[self._names[name]]
+        return self._adapters[self._names.number(name)]
 
     def _check_pins(self, pinned: list[Adapter]) -> None:
         """Pinned adapters must leave room for any other, or its requests would wait for ever."""

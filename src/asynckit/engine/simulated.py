@@ -9,8 +9,8 @@ the seed, the index and the position. Both are the same in whatever company and 
 Stop token ids end a sample as they do in the engine. Stop strings don't: there is no text here, and the drawn
 length stands for every reason a model has to stop. There are no logits either: what shapes them (temperature,
 cuts, bias, penalties) is checked and has no effect, and what would have to show in the answer (allowed
-tokens, grammars, likeliest tokens, scores of the prompt) is refused. Adapters are names that keep prefixes
-apart.
+tokens, grammars, likeliest tokens, scores of the prompt) is refused. Adapters are registered as in the
+engine, but they are only names that keep prefixes apart.
 """
 
 import math
@@ -26,6 +26,7 @@ from asynckit.engine.latency import Latency
 from asynckit.engine.lengths import Lengths, length_shares, parse_lengths
 from asynckit.engine.request import Finish, OnUpdate, Request, Sequence, TokenEvent
 from asynckit.engine.scheduler import Scheduler, Statistics
+from asynckit.engine.simulated_adapters import SimulatedAdapters
 from asynckit.engine.simulated_config import SimulatedConfig
 from asynckit.engine.validate import check_request
 from asynckit.errors import ConfigError, InputError, RequestError
@@ -58,6 +59,7 @@ class SimulatedEngine:
         eos_id: int,
     ) -> None:
         self.clock = clock
+        self.adapters = SimulatedAdapters()
         self.version = 0
         self._scheduler = scheduler
         self._latency = latency
@@ -110,8 +112,9 @@ class SimulatedEngine:
             RequestError: the request can't be served as it is. Nothing is queued then.
         """
         self._check(request)
+        number = self.adapters.requested(request)
         sequences = [
-            Sequence(request, index, list(request.prompt_ids), cache_salt=request.adapter)
+            Sequence(request, index, list(request.prompt_ids), cache_salt=number)
             for index in range(request.n)
         ]
         shares = length_shares(request)
