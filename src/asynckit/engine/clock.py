@@ -1,4 +1,4 @@
-"""Time for the simulated engine: counted or waited for."""
+"""Time for an engine and whoever drives it: counted, or the machine's."""
 
 import threading
 import time
@@ -40,11 +40,12 @@ class RealClock:
     """The machine's time."""
 
     def __init__(self) -> None:
+        self._epoch = time.time() - time.monotonic()
         self._closed = threading.Event()
 
     def now(self) -> float:
-        """Seconds on ``time.monotonic()``'s clock."""
-        return time.monotonic()
+        """Seconds since the epoch; ``time.time()`` jumps when somebody sets the machine's clock, this not."""
+        return self._epoch + time.monotonic()
 
     def advance(self, seconds: float) -> None:
         """Sleep until ``seconds`` have passed or the clock is closed."""

@@ -1,74 +1,57 @@
-"""Runs an engine in a thread of its own, so that an event loop can await its completions.
+"""Runs an engine in a thread of its own, so that an event loop can await it.
 
 The thread steps while there is work and waits on a condition when there is none, so idling costs no CPU.
-Requests and aborts reach it through an inbox; its events go back to the event loop. Every call of
-:meth:`EngineDriver.generate` ends: with completions, with the engine's refusal, or, when the engine itself
-breaks, with that error.
+Whatever is wanted of the engine reaches it through an inbox, which it empties between steps; its events go
+back to the event loop. Every call ends: with what it asked for, with the engine's refusal, or, when the
+engine itself breaks, with that error.
 """
 
 import asyncio
 import threading
-import time
-from dataclasses import dataclass, field
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar
 
-from asynckit.engine.engine import Engine
-from asynckit.engine.request import Finish, Likeliest, Request, TokenEvent, TokenScore
+from asynckit.engine.clock import Clock, RealClock
+from asynckit.engine.completion import Completion
+from asynckit.engine.protocol import InferenceEngine
+from asynckit.engine.request import OnUpdate, Request, TokenEvent
 from asynckit.engine.scheduler import Statistics
+from asynckit.errors import RequestError
+
+Answer = TypeVar("Answer")
 
 
 @dataclass
-class Completion:
-    """One finished sample.
-
-    Attributes:
-        token_ids, logprobs, versions, top_logprobs: one entry per sampled token; see :class:`TokenEvent`.
-        prompt_logprobs: one entry per prompt token where the request wants them.
-        finish: why it ended.
-        error: one line when ``finish`` is ``error``.
-        first_token, end: seconds on ``time.time()``'s clock; ``first_token`` is None when there was no token.
-    """
-
-    token_ids: list[int] = field(default_factory=list)
-    logprobs: list[float] = field(default_factory=list)
-    versions: list[int] = field(default_factory=list)
-    top_logprobs: list[Likeliest] = field(default_factory=list)
-    prompt_logprobs: tuple[TokenScore | None, ...] = ()
-    finish: Finish | None = None
-    error: str = ""
-    first_token: float | None = None
-    end: float = 0.0
-
-    def take(self, event: TokenEvent, now: float) -> None:
-        """Add what one event says."""
-        if event.token_id is not None:
-            self.token_ids.append(event.token_id)
-            self.logprobs.append(event.logprob)
-            self.versions.append(event.version)
-            self.top_logprobs.append(event.top_logprobs)
-            self.prompt_logprobs = event.prompt_logprobs or self.prompt_logprobs
-            self.first_token = self.first_token or now
-        if event.finish:
-            self.finish, self.error, self.end = event.finish, event.error, now
-
-
-@dataclass(frozen=True)
 class _Call:
-    """A generate() in flight: its samples so far and the future that ends it."""
+    """A request in flight: who takes its events, how many samples are left, and the future of its end."""
 
-    completions: list[Completion]
+    take: Callable[[TokenEvent, float], None]
+    left: int
     done: asyncio.Future[None]
 
 
 class EngineDriver:
-    """Owns an engine and the thread that steps it. Create it inside the event loop that awaits it."""
+    """Owns an engine and the thread that steps it. Create it inside the event loop that awaits it.
 
-    def __init__(self, engine: Engine) -> None:
+    Args:
+        engine: nobody else may touch it from now on.
+        clock: tells the times of completions: a simulated engine's own, or else the machine's. It is closed
+            with the driver.
+    """
+
+    def __init__(self, engine: InferenceEngine, clock: Clock | None = None) -> None:
         self._engine = engine
+        self.clock = clock or RealClock()
         self._loop = asyncio.get_running_loop()
         self._wake = threading.Condition()
-        self._inbox: list[Request | str] = []  # a string is the id of a request to abort
+        self._inbox: list[Callable[[], None]] = []
         self._closing = False
         self._calls: dict[str, _Call] = {}
+        self._awaited: set[asyncio.Future[Any]] = set()  # whatever the thread still has to end
         self._broken: BaseException | None = None
         self.busy_seconds = 0.0
         self.sampled_tokens = 0
@@ -83,20 +66,83 @@ class EngineDriver:
         Raises:
             RequestError: the engine refuses the request.
         """
-        if self._broken or self._closing:
-            raise RuntimeError("the engine has stopped") from self._broken
-        call = _Call([Completion() for _ in range(request.n)], self._loop.create_future())
-        self._calls[request.id] = call
-        self._post(request)
-        try:
-            await asyncio.shield(call.done)
-        except asyncio.CancelledError:
-            self._post(request.id)
-            await asyncio.wait([call.done])
-            raise
-        finally:
-            del self._calls[request.id]
-        return call.completions
+        completions: dict[int, Completion] = {}
+
+        def take(event: TokenEvent, now: float) -> None:
+            completions.setdefault(event.sample_index, Completion()).take(event, now)
+
+        async with self._in_flight(request, take) as done:
+            await asyncio.shield(done)
+        return [completions[index] for index in range(request.n)]
+
+    async def stream(self, request: Request) -> AsyncGenerator[TokenEvent, None]:
+        """Run a request and yield its events as they come; a slow consumer holds up nobody else.
+
+        Closing the generator (``contextlib.aclosing``) or cancelling whoever iterates aborts the request and
+        returns only after the engine has let go of it. What waits to be consumed is at most one event per
+        token that the request allows.
+
+        Raises:
+            RequestError: the engine refuses the request.
+        """
+        arrived: asyncio.Queue[TokenEvent | None] = asyncio.Queue()
+        async with self._in_flight(request, lambda event, _: arrived.put_nowait(event)) as done:
+            done.add_done_callback(lambda _: arrived.put_nowait(None))
+            while event := await arrived.get():
+                yield event
+            done.result()
+
+    async def call(self, act: Callable[[InferenceEngine], Answer]) -> Answer:
+        """Run ``act`` on the engine's thread between two steps; returns or raises what it does.
+
+        Cancelling the caller does not take the call back: it returns when the engine has carried it out.
+        """
+        async with self._until_done() as done:
+            self._post(partial(self._carry_out, act, done))
+            answer: Answer = await asyncio.shield(done)
+        return answer
+
+    async def update_weights(
+        self, version: int, new: Path | Mapping[str, Any], on_update: OnUpdate = OnUpdate.KEEP_KV
+    ) -> None:
+        """Replace the weights between two steps; see :meth:`asynckit.engine.engine.Engine.update_weights`.
+
+        Raises:
+            InputError: they don't fit, or the version doesn't grow. Nothing has changed then.
+        """
+        await self.call(lambda engine: engine.update_weights(version, new, on_update))
+
+    async def add_adapter(self, name: str, folder: Path) -> None:
+        """Let requests use the LoRA adapter in ``folder`` under ``name``.
+
+        Raises:
+            InputError: the name is taken, or the adapter is broken, unsuitable or too large.
+        """
+        await self.call(lambda engine: engine.adapters.register(name, folder))
+
+    async def remove_adapter(self, name: str) -> None:
+        """Refuse new requests for an adapter; those that have not ended keep it.
+
+        Raises:
+            InputError: no adapter of this name is registered.
+        """
+        await self.call(lambda engine: engine.adapters.unregister(name))
+
+    async def pin_adapter(self, name: str) -> None:
+        """Load an adapter and keep it loaded.
+
+        Raises:
+            InputError: there is no such adapter, or no room for it.
+        """
+        await self.call(lambda engine: engine.adapters.pin(name))
+
+    async def unpin_adapter(self, name: str) -> None:
+        """Let a pinned adapter be evicted again.
+
+        Raises:
+            InputError: no adapter of this name is registered.
+        """
+        await self.call(lambda engine: engine.adapters.unpin(name))
 
     def statistics(self) -> Statistics:
         """The engine's own statistics."""
@@ -104,62 +150,111 @@ class EngineDriver:
 
     async def close(self) -> None:
         """Abort what runs, stop the thread and free the engine."""
-        for request_id in list(self._calls):
-            self._post(request_id)
+        for request_id in self._calls:
+            self._post(partial(self._engine.abort, request_id))
         with self._wake:
             self._closing = True
             self._wake.notify()
+        self.clock.close()  # a simulated step that sleeps goes on at once
         await asyncio.to_thread(self._thread.join)
         self._engine.close()
 
-    def _post(self, item: Request | str) -> None:
+    @asynccontextmanager
+    async def _until_done(self) -> AsyncIterator[asyncio.Future[Any]]:
+        """A future for the engine's thread to end; leaving waits for that, unless cancelled once more."""
+        if self._broken or self._closing:
+            raise RuntimeError("the engine has stopped") from self._broken
+        done = self._loop.create_future()
+        self._awaited.add(done)
+        done.add_done_callback(self._awaited.discard)
+        try:
+            yield done
+        finally:
+            if not done.done():
+                await asyncio.wait([done])
+                done.exception()  # whoever would hear of it has left, which is no reason to log it
+
+    @asynccontextmanager
+    async def _in_flight(
+        self, request: Request, take: Callable[[TokenEvent, float], None]
+    ) -> AsyncIterator[asyncio.Future[None]]:
+        """Run a request while inside; leaving early aborts it and waits until the engine has let go of it."""
+        if request.id in self._calls:
+            raise RequestError("a request with this id is already running", where=f"request {request.id!r}")
+        async with self._until_done() as done:
+            self._calls[request.id] = _Call(take, request.n, done)
+            done.add_done_callback(lambda _: self._calls.pop(request.id))
+            self._post(partial(self._add, request, done))
+            try:
+                yield done
+            finally:
+                if not done.done():
+                    self._post(partial(self._engine.abort, request.id))
+
+    def _post(self, act: Callable[[], None]) -> None:
         with self._wake:
-            self._inbox.append(item)
+            self._inbox.append(act)
             self._wake.notify()
+
+    # What follows runs on the engine's thread.
 
     def _run(self) -> None:
         try:
-            while self._take_inbox():
-                begin = time.perf_counter()
-                events = self._engine.step()
-                self.busy_seconds += time.perf_counter() - begin
-                self._loop.call_soon_threadsafe(self._deliver, events)
+            while self._wait():
+                for act in self._empty_inbox():
+                    act()
+                if self._engine.has_work():
+                    self._step()
         except BaseException as error:  # noqa: BLE001 - handed to every waiting caller, nothing is swallowed
             self._loop.call_soon_threadsafe(self._break, error)
 
-    def _take_inbox(self) -> bool:
-        """Wait for work and hand new requests to the engine; False when closing and nothing is left."""
+    def _wait(self) -> bool:
+        """Return when there is something to do; False when closing and there is nothing left."""
         with self._wake:
             self._wake.wait_for(lambda: self._inbox or self._closing or self._engine.has_work())
-            items, self._inbox = self._inbox, []
-        for item in items:
-            if isinstance(item, str):
-                self._engine.abort(item)
-                continue
-            try:
-                self._engine.add(item)
-            except Exception as error:  # noqa: BLE001 - raised again in the caller that sent the request
-                self._loop.call_soon_threadsafe(self._refuse, item.id, error)
-        return self._engine.has_work() or not self._closing
+            return bool(self._inbox) or not self._closing or self._engine.has_work()
 
-    def _deliver(self, events: list[TokenEvent]) -> None:
-        now = time.time()
+    def _empty_inbox(self) -> list[Callable[[], None]]:
+        with self._wake:
+            acts, self._inbox = self._inbox, []
+        return acts
+
+    def _step(self) -> None:
+        begin = self.clock.now()
+        events = self._engine.step()
+        now = self.clock.now()
+        self.busy_seconds += now - begin
+        self._loop.call_soon_threadsafe(self._deliver, events, now)
+
+    def _add(self, request: Request, done: asyncio.Future[None]) -> None:
+        try:
+            self._engine.add(request)
+        except Exception as error:  # noqa: BLE001 - raised again in the caller that sent the request
+            self._loop.call_soon_threadsafe(done.set_exception, error)
+
+    def _carry_out(self, act: Callable[[InferenceEngine], Answer], done: asyncio.Future[Answer]) -> None:
+        try:
+            answer = act(self._engine)
+        except Exception as error:  # noqa: BLE001 - raised again in the caller
+            self._loop.call_soon_threadsafe(done.set_exception, error)
+        else:
+            self._loop.call_soon_threadsafe(done.set_result, answer)
+
+    # What follows runs in the event loop.
+
+    def _deliver(self, events: list[TokenEvent], now: float) -> None:
         for event in events:
             self.sampled_tokens += event.token_id is not None
             call = self._calls.get(event.request_id)
-            if call is None:
+            if call is None:  # added by way of call(), so nobody waits for its events
                 continue
-            call.completions[event.sample_index].take(event, now)
-            if event.finish and all(c.finish for c in call.completions) and not call.done.done():
+            call.take(event, now)
+            call.left -= bool(event.finish)
+            if not call.left:
                 call.done.set_result(None)
-
-    def _refuse(self, request_id: str, error: Exception) -> None:
-        call = self._calls.get(request_id)
-        if call and not call.done.done():
-            call.done.set_exception(error)
 
     def _break(self, error: BaseException) -> None:
         self._broken = error
-        for call in self._calls.values():
-            if not call.done.done():
-                call.done.set_exception(error)
+        for done in list(self._awaited):
+            if not done.done():
+                done.set_exception(error)

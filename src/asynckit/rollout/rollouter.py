@@ -13,8 +13,9 @@ from typing import Any
 
 from jinja2 import TemplateError
 
+from asynckit.engine.completion import Completion
 from asynckit.engine.config import SamplingParams
-from asynckit.engine.driver import Completion, EngineDriver
+from asynckit.engine.driver import EngineDriver
 from asynckit.engine.engine import Engine
 from asynckit.engine.request import Finish, Request
 from asynckit.engine.text import cut_at_stop

@@ -8,7 +8,7 @@ import threading
 from collections import defaultdict
 from dataclasses import fields, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -209,6 +209,34 @@ def test_new_weights_do_to_running_requests_what_was_asked(on_update: OnUpdate) 
         engine.update_weights(4)
 
 
+def test_adapters_keep_prefixes_apart() -> None:
+    """A cached prefix is reused under the same registration of the same adapter, and under no other."""
+    engine = load()
+    for name in ("a", "b"):
+        engine.adapters.register(name, Path("nowhere"))
+
+    def found(name: str, adapter: str | None) -> int:
+        before = engine.statistics().prefix_hit_tokens
+        engine.add(Request(name, (5,) * 13, replace(PARAMS, max_tokens=1), adapter=adapter))
+        drain(engine)
+        return engine.statistics().prefix_hit_tokens - before
+
+    assert [found("1", "a"), found("2", "a"), found("3", "b"), found("4", None)] == [0, 12, 0, 0]
+    engine.adapters.unregister("a")
+    with pytest.raises(RequestError, match="no adapter 'a' is registered"):
+        found("5", "a")
+    engine.adapters.register("a", Path("nowhere"))
+    assert engine.adapters.names() == ("b", "a")
+    assert [found("6", "a"), found("7", "b")] == [0, 12]
+
+
+@pytest.mark.parametrize("act", ["unregister", "pin", "unpin"])
+def test_what_is_done_to_an_unknown_adapter_is_refused(act: str) -> None:
+    """A wrong name is found here as in the engine."""
+    with pytest.raises(InputError, match="no adapter of this name"):
+        getattr(load().adapters, act)("a")
+
+
 @given(st.integers(0, 20))
 def test_a_sample_has_at_least_the_tokens_asked_for(least: int) -> None:
     """Neither its drawn length nor a stop token ends it before min_tokens."""
@@ -226,7 +254,7 @@ async def test_the_driver_runs_it_on_the_real_clock() -> None:
 
     engine = load(clock="real", step_seconds="constant(0.001)", prefill_token_seconds=0, sequence_seconds=0)
     begin = engine.clock.now()
-    driver = EngineDriver(cast("Any", engine))
+    driver = EngineDriver(engine)
     params = SamplingParams(max_tokens=8, ignore_eos=True)
     results = await asyncio.gather(*(driver.generate(Request(str(i), (5,), params, n=2)) for i in range(4)))
     assert [[len(c.token_ids) for c in completions] for completions in results] == [[8, 8]] * 4
