@@ -26,6 +26,7 @@ from asynckit.engine.lora_layers import LoraLayers
 from asynckit.engine.memory import available_bytes
 from asynckit.engine.model import ModelRunner, cache_shape, choose_device, choose_dtype, load_model
 from asynckit.engine.native import Kernels, load_kernels, supports
+from asynckit.engine.open_requests import OpenRequests
 from asynckit.engine.prompt_scores import logit_rows, record_prompt_scores
 from asynckit.engine.request import Finish, Likeliest, OnUpdate, Request, Sequence, TokenEvent
 from asynckit.engine.sample_state import SampleState
@@ -35,7 +36,7 @@ from asynckit.engine.self_check import check_against_own_code
 from asynckit.engine.text import StopStrings
 from asynckit.engine.validate import check_request, ending_ids
 from asynckit.engine.weights import WeightSlots, open_source
-from asynckit.errors import ConfigError, DependencyError, InputError, RequestError
+from asynckit.errors import ConfigError, DependencyError, InputError
 from asynckit.models.config import ModelConfig
 from asynckit.models.resolve import LocalModel
 from asynckit.models.tokenizer import eos_token_ids, load_tokenizer
@@ -75,12 +76,10 @@ class Engine:
         self._eos_ids = eos_ids
         self._decode = decode
         self._vocabulary = int(runner.model.config.vocab_size)
-        self._requests: dict[str, list[Sequence]] = {}
+        self._open = OpenRequests(scheduler, self._let_go)
         self._stops: dict[Sequence, StopStrings] = {}
         self._grammars = grammars
         self._matchers: dict[str, Matcher] = {}  # at the beginning of each constrained request's grammar
-        self._ended: list[TokenEvent] = []  # ends decided outside a step; the next step reports them
-        self.version = 0
 
     @classmethod
     def load(cls, config: EngineConfig, model_config: ModelConfig, model: LocalModel) -> "Engine":
@@ -121,6 +120,11 @@ class Engine:
         grammars = Grammars(tokenizer, int(network.config.vocab_size), eos_ids)
         return cls(runner, scheduler, weights, adapters, grammars, eos_ids, tokenizer.decode)
 
+    @property
+    def version(self) -> int:
+        """Of the weights that sample now; 0 for those that were loaded."""
+        return self._open.version
+
     def add(self, request: Request) -> None:
         """Queue a request; its first tokens come from a later step.
 
@@ -135,13 +139,11 @@ class Engine:
                 sequence.adapter = sequence.cache_salt = number
         if request.sampling.stop:
             self._stops.update({s: StopStrings(request.sampling.stop, self._decode) for s in sequences})
-        self._requests[request.id] = sequences
-        self._scheduler.add(sequences)
+        self._open.add(sequences)
 
     def abort(self, request_id: str) -> None:
         """End every sample of a request that has not ended; the next step says so. Unknown ids do nothing."""
-        for sequence in list(self._requests.get(request_id, ())):
-            self._ended.append(self._end(sequence, Finish.ABORT))
+        self._open.abort(request_id)
 
     def update_weights(
         self, version: int, new: Path | Mapping[str, torch.Tensor], on_update: OnUpdate = OnUpdate.KEEP_KV
@@ -156,21 +158,13 @@ class Engine:
         Raises:
             InputError: the weights don't fit the model or the version doesn't grow. Nothing has changed then.
         """
-        if version <= self.version:
-            raise InputError(f"the new weights' version {version} is not above the present {self.version}")
+        self._open.check_version(version)
         self._weights.apply(open_source(new))
-        self.version = version
-        # What is cached was computed by the old weights: nobody new may build on it.
-        self._scheduler.clear_prefix_cache()
-        if on_update is OnUpdate.RECOMPUTE_KV:
-            self._scheduler.recompute_all()
-        elif on_update is OnUpdate.ABORT:
-            for request_id in list(self._requests):
-                self.abort(request_id)
+        self._open.weights_changed(version, on_update)
 
     def has_work(self) -> bool:
         """Whether a step would do or report anything."""
-        return bool(self._ended) or self._scheduler.has_work()
+        return self._open.has_work()
 
     def statistics(self) -> Statistics:
         """Sequences running and waiting, cache use, tokens prefilled so far."""
@@ -178,11 +172,11 @@ class Engine:
 
     def step(self) -> list[TokenEvent]:
         """Run one forward pass and return what happened: one event per sampled token or ended sample."""
-        events, self._ended = self._ended, []
+        events = self._open.take_ended()
         self.adapters.begin_step(s.adapter for s in self._scheduler.running() if s.adapter is not None)
         plan = self._scheduler.plan()
         broken, self._broken = self._broken, []
-        events += [self._end(sequence, Finish.ERROR, error) for sequence, error in broken]
+        events += [self._open.end(sequence, Finish.ERROR, error) for sequence, error in broken]
         if not plan.chunks:
             return events
         assert self._runner is not None
@@ -247,10 +241,10 @@ class Engine:
     def _extend(self, sequence: Sequence, token: int, logprob: float, top: Likeliest) -> TokenEvent:
         scores = tuple(sequence.prompt_scores) if sequence.needs_all_rows else ()
         if not math.isfinite(logprob) or any(math.isnan(each.logprob) for each in scores if each):
-            return self._end(sequence, Finish.ERROR, "the model's logits are not finite")
+            return self._open.end(sequence, Finish.ERROR, "the model's logits are not finite")
         if token < 0:
             assert sequence.state
-            return self._end(sequence, Finish.ERROR, sequence.state.why_nothing_is_left())
+            return self._open.end(sequence, Finish.ERROR, sequence.state.why_nothing_is_left())
         sequence.needs_all_rows = False  # the prompt's scores go out with this first token
         sequence.tokens.append(token)
         sequence.logprobs.append(logprob)
@@ -262,7 +256,7 @@ class Engine:
             prompt_logprobs=scores,
         )
         if finish:
-            self._end(sequence, finish)
+            self._open.end(sequence, finish)
         return event
 
     def _finish_of(self, sequence: Sequence, token: int) -> Finish | None:
@@ -278,28 +272,21 @@ class Engine:
             return Finish.STOP
         return Finish.LENGTH if len(sequence.tokens) >= self._scheduler.longest(sequence) else None
 
-    def _end(self, sequence: Sequence, finish: Finish, error: str = "") -> TokenEvent:
+    def _let_go(self, sequence: Sequence, finish: Finish) -> None:
         if finish is Finish.ERROR and self._runner:
             # What it computed may not be finite and must not lie in wait for the blocks' next owner.
             self._runner.cache.clear([b for b in sequence.blocks if not self._scheduler.pool.shared(b)])
-        self._scheduler.end(sequence, finish)
         if sequence.adapter is not None:
             self.adapters.release(sequence.adapter)
         self._stops.pop(sequence, None)
-        request = sequence.request
-        self._requests[request.id].remove(sequence)
-        if not self._requests[request.id]:
-            del self._requests[request.id]
-            self._matchers.pop(request.id, None)
-        return TokenEvent(request.id, sequence.sample_index, None, 0.0, self.version, finish, error)
+        if sequence.request.id not in self._open:
+            self._matchers.pop(sequence.request.id, None)
 
     def _fail(self, sequences: Iterable[Sequence], error: str) -> list[TokenEvent]:
-        return [self._end(sequence, Finish.ERROR, error) for sequence in sequences]
+        return [self._open.end(sequence, Finish.ERROR, error) for sequence in sequences]
 
     def _check(self, request: Request) -> None:
-        where = f"request {request.id!r}"
-        if request.id in self._requests:
-            raise RequestError("a request with this id is already running", where=where)
+        self._open.check_new(request)
         check_request(request, vocabulary=self._vocabulary, eos_ids=self._eos_ids)
         check_room(request, self._scheduler)
         if request.sampling.constrained:
@@ -308,7 +295,7 @@ class Engine:
     def _compile_grammar(self, request: Request) -> None:
         matcher = self._grammars.start(request.sampling)
         # What was compiled for requests that were then refused for another reason goes.
-        self._matchers = {name: each for name, each in self._matchers.items() if name in self._requests}
+        self._matchers = {name: each for name, each in self._matchers.items() if name in self._open}
         self._matchers[request.id] = matcher
 
 

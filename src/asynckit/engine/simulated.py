@@ -24,12 +24,13 @@ from asynckit.engine.counter import uniform
 from asynckit.engine.distributions import parse_distribution
 from asynckit.engine.latency import Latency
 from asynckit.engine.lengths import Lengths, length_shares, parse_lengths
+from asynckit.engine.open_requests import OpenRequests
 from asynckit.engine.request import Finish, OnUpdate, Request, Sequence, TokenEvent
 from asynckit.engine.scheduler import Scheduler, Statistics
 from asynckit.engine.simulated_adapters import SimulatedAdapters
 from asynckit.engine.simulated_config import SimulatedConfig
 from asynckit.engine.validate import check_request
-from asynckit.errors import ConfigError, InputError, RequestError
+from asynckit.errors import ConfigError, RequestError
 
 _LOGPROB_STREAM = 0x6C6F6770726F6273  # keeps the numbers of logprobs apart from those of tokens
 
@@ -60,15 +61,13 @@ class SimulatedEngine:
     ) -> None:
         self.clock = clock
         self.adapters = SimulatedAdapters()
-        self.version = 0
         self._scheduler = scheduler
         self._latency = latency
         self._draw_length = lengths
         self._vocabulary = vocabulary
         self._eos_id = eos_id
-        self._requests: dict[str, list[Sequence]] = {}
         self._lengths: dict[Sequence, int] = {}
-        self._ended: list[TokenEvent] = []  # ends decided outside a step; the next step reports them
+        self._open = OpenRequests(scheduler, lambda sequence, _: self._lengths.pop(sequence))
         self._steps = 0
         self._closed = False
 
@@ -105,6 +104,11 @@ class SimulatedEngine:
             eos_id=simulated.eos_token_id,
         )
 
+    @property
+    def version(self) -> int:
+        """Of the weights that there would be; 0 until an update."""
+        return self._open.version
+
     def add(self, request: Request) -> None:
         """Queue a request; its first tokens come from a later step.
 
@@ -120,15 +124,11 @@ class SimulatedEngine:
         shares = length_shares(request)
         for sequence, share in zip(sequences, shares, strict=True):
             self._lengths[sequence] = self._draw_length(len(request.prompt_ids), share)
-        self._requests[request.id] = sequences
-        self._scheduler.add(sequences)
+        self._open.add(sequences)
 
     def abort(self, request_id: str) -> None:
         """End every sample of a request that has not ended; the next step says so. Unknown ids do nothing."""
-        for sequence in list(self._requests.get(request_id, ())):
-            self._end(sequence, Finish.ABORT)
-            index = sequence.sample_index
-            self._ended.append(TokenEvent(request_id, index, None, 0.0, self.version, Finish.ABORT))
+        self._open.abort(request_id)
 
     def update_weights(
         self, version: int, new: object = None, on_update: OnUpdate = OnUpdate.KEEP_KV
@@ -144,19 +144,12 @@ class SimulatedEngine:
             InputError: the version doesn't grow.
         """
         del new
-        if version <= self.version:
-            raise InputError(f"the new weights' version {version} is not above the present {self.version}")
-        self.version = version
-        self._scheduler.clear_prefix_cache()
-        if on_update is OnUpdate.RECOMPUTE_KV:
-            self._scheduler.recompute_all()
-        elif on_update is OnUpdate.ABORT:
-            for request_id in list(self._requests):
-                self.abort(request_id)
+        self._open.check_version(version)
+        self._open.weights_changed(version, on_update)
 
     def has_work(self) -> bool:
         """Whether a step would do or report anything."""
-        return not self._closed and (bool(self._ended) or self._scheduler.has_work())
+        return not self._closed and self._open.has_work()
 
     def statistics(self) -> Statistics:
         """Sequences running and waiting, cache use, tokens prefilled so far."""
@@ -167,7 +160,7 @@ class SimulatedEngine:
 
         One event per sampled token or ended sample, as from the engine.
         """
-        events, self._ended = self._ended, []
+        events = self._open.take_ended()
         if self._closed:
             return events
         begin = self.clock.now()
@@ -203,7 +196,7 @@ class SimulatedEngine:
         if not finish and len(sequence.tokens) >= self._scheduler.longest(sequence):
             finish = Finish.LENGTH
         if finish:
-            self._end(sequence, finish)
+            self._open.end(sequence, finish)
         return TokenEvent(sequence.request.id, index, token, logprob, self.version, finish)
 
     def _token(self, seed: int, sample_index: int, position: int) -> int:
@@ -215,21 +208,12 @@ class SimulatedEngine:
         where = f"request {request.id!r}"
         if self._closed:
             raise RequestError("the engine is closed", where=where)
-        if request.id in self._requests:
-            raise RequestError("a request with this id is already running", where=where)
+        self._open.check_new(request)
         check_request(request, vocabulary=self._vocabulary, eos_ids=frozenset({self._eos_id}))
         check_room(request, self._scheduler)
         for name in _BEYOND_US:
             if getattr(request.sampling, name) != getattr(SamplingParams, name):
                 raise RequestError(f"the simulated engine has no {name}: there is no model", where=where)
-
-    def _end(self, sequence: Sequence, finish: Finish) -> None:
-        self._scheduler.end(sequence, finish)
-        del self._lengths[sequence]
-        siblings = self._requests[sequence.request.id]
-        siblings.remove(sequence)
-        if not siblings:
-            del self._requests[sequence.request.id]
 
 
 def _check(config: EngineConfig, simulated: SimulatedConfig) -> None:

@@ -175,7 +175,7 @@ def test_tokens_carry_the_version_that_sampled_them() -> None:
     engine = load()
     engine.add(Request("r", (5,), SamplingParams(max_tokens=2, ignore_eos=True)))
     first = engine.step()
-    engine.version = 7
+    engine.update_weights(7)
     assert [event.version for event in first + engine.step()] == [0, 7]
 
 
