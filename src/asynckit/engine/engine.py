@@ -13,6 +13,7 @@ from pathlib import Path
 
 import torch
 from transformers import PreTrainedModel
+from transformers.pytorch_utils import Conv1D
 
 from asynckit.engine.adapters import AdapterStore
 from asynckit.engine.admission import check_room
@@ -21,11 +22,12 @@ from asynckit.engine.config import EngineConfig
 from asynckit.engine.deterministic import fix_shapes
 from asynckit.engine.grammar import Grammars, Matcher
 from asynckit.engine.kv_cache import KVCache
-from asynckit.engine.linear import optimize
+from asynckit.engine.linear import PackedLinear, optimize
 from asynckit.engine.lora_layers import LoraLayers
-from asynckit.engine.memory import available_bytes
+from asynckit.engine.memory import available_bytes, keep_freed_memory
 from asynckit.engine.model import ModelRunner, cache_shape, choose_device, choose_dtype, load_model
 from asynckit.engine.native import Kernels, load_kernels, supports
+from asynckit.engine.native_layers import speed_up_attention
 from asynckit.engine.open_requests import OpenRequests
 from asynckit.engine.prompt_scores import logit_rows, record_prompt_scores
 from asynckit.engine.request import Finish, Likeliest, OnUpdate, Request, Sequence, TokenEvent
@@ -112,10 +114,10 @@ class Engine:
         kernels = _speed_up(network, weights, config, model_config)
         weights.add_parameters(network)
         if config.deterministic:
-            _make_deterministic(network, kernels)
-        runner = ModelRunner(network, cache, config.block_size, kernels, config.deterministic)
+            _make_deterministic(network, kernels, config.block_size)
+        runner = ModelRunner(network, cache, config.block_size, kernels)
         check_against_own_code(runner, str(model.path))
-        adapters = _adapters(network, config, model_config)
+        adapters = AdapterStore(LoraLayers(network, kernels), config, network.dtype)
         eos_ids = eos_token_ids(model.path, tokenizer)
         grammars = Grammars(tokenizer, int(network.config.vocab_size), eos_ids)
         return cls(runner, scheduler, weights, adapters, grammars, eos_ids, tokenizer.decode)
@@ -209,6 +211,8 @@ class Engine:
             return False
 
     def _commit(self, plan: Plan, logits_LV: torch.Tensor) -> list[TokenEvent]:
+        assert self._runner is not None
+        kernels = self._runner.kernels
         self._scheduler.commit(plan)
         rows: list[int] = []
         sequences: list[Sequence] = []
@@ -216,7 +220,7 @@ class Engine:
         for chunk in plan.chunks:
             begin, end = end, end + logit_rows(chunk)
             if chunk.sequence.needs_all_rows:
-                record_prompt_scores(chunk, logits_LV[begin:end])
+                record_prompt_scores(chunk, logits_LV[begin:end], kernels)
             if chunk.samples:
                 joined = (chunk.sequence, *chunk.siblings)
                 rows += [end - 1] * len(joined)
@@ -225,7 +229,8 @@ class Engine:
         if not sequences:
             return []
         logits_BV = logits_LV if rows == list(range(end)) else logits_LV[torch.tensor(rows)]
-        sampled = zip(*sample(logits_BV, [self._draw(s) for s in sequences]), strict=True)
+        draws = [self._draw(s) for s in sequences]
+        sampled = zip(*sample(logits_BV, draws, kernels), strict=True)
         return [self._extend(s, *choice) for s, choice in zip(sequences, sampled, strict=True)]
 
     def _draw(self, sequence: Sequence) -> Draw:
@@ -302,33 +307,29 @@ class Engine:
 def _speed_up(
     network: PreTrainedModel, weights: WeightSlots, config: EngineConfig, model_config: ModelConfig
 ) -> Kernels | None:
-    """Make a CPU model's layers fast; returns the attention kernels where they fit the model."""
+    """Make a CPU model's layers fast; returns the kernels for its type, if there are any."""
     if network.device.type != "cpu" or not config.optimize:
         return None
+    keep_freed_memory()
     kernels = load_kernels(network.dtype, model_config.cache_dir)
     optimize(network, kernels, weights)
-    shape = cache_shape(network.config)
-    group = network.config.num_attention_heads // shape.kv_heads
-    return kernels if supports(shape.head_dim, group) else None
+    if kernels:
+        speed_up_attention(network, cache_shape(network.config), network.dtype)
+    return kernels
 
 
-def _make_deterministic(network: PreTrainedModel, kernels: Kernels | None) -> None:
-    # float32 products go through a library that does not promise equal bits for equal shapes; packed bfloat16
-    # does.
-    if kernels is None or network.dtype is not torch.bfloat16:
+def _make_deterministic(network: PreTrainedModel, kernels: Kernels | None, block_size: int) -> None:
+    packed = any(isinstance(module, PackedLinear) for module in network.modules())
+    odd = any(isinstance(module, Conv1D) for module in network.modules())
+    if not (kernels and packed and supports(cache_shape(network.config).head_dim, block_size)) or odd:
         raise DependencyError(
-            "engine.deterministic needs packed bfloat16 weights and the compiled attention kernels",
+            "engine.deterministic needs packed weights and the compiled attention kernel, which this model, "
+            "CPU or configuration does not allow",
             where="engine.deterministic",
-            mend="run on a CPU with bfloat16 and a C compiler: engine.dtype=bfloat16 engine.optimize=true",
+            mend="run a Llama-like model in bfloat16 or float32 on a CPU with a C compiler, with "
+            "engine.optimize=true and an engine.block_size divisible by 16",
         )
     fix_shapes(network, network.dtype)
-
-
-def _adapters(network: PreTrainedModel, config: EngineConfig, model_config: ModelConfig) -> AdapterStore:
-    kernels = None
-    if network.device.type == "cpu" and config.optimize:
-        kernels = load_kernels(network.dtype, model_config.cache_dir)
-    return AdapterStore(LoraLayers(network, kernels), config, network.dtype)
 
 
 def _max_model_len(config: EngineConfig, models_own: int) -> int:

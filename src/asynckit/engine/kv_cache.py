@@ -27,11 +27,15 @@ class CacheShape:
 
 
 class KVCache:
-    """The tensors: per layer keys and values of shape ``[blocks, kv_heads, block_size, head_dim]``."""
+    """The tensors: per layer keys and values of shape ``[blocks, kv_heads, block_size, head_dim]``.
+
+    Inside a block and head the order of the numbers is the attention's own business.
+    """
 
     def __init__(
         self, shape: CacheShape, blocks: int, block_size: int, dtype: torch.dtype, device: torch.device
     ) -> None:
+        self.shape = shape
         size = (shape.layers, blocks, shape.kv_heads, block_size, shape.head_dim)
         # They must start finite: attention multiplies what lies past a context by zero, and a NaN would
         # survive.

@@ -36,11 +36,12 @@ class PackedLinear(nn.Module):
         super().__init__()
         self.out_features, self.in_features = weight.shape
         self.bias = bias
+        self._dtype = weight.dtype
         self.load(weight)
 
     def load(self, weight: torch.Tensor) -> None:
         """Take new weights of the same shape; the old ones are freed."""
-        self._packed = _pack(weight.to(torch.bfloat16).contiguous(), _PACKED_ROWS)
+        self._packed = _pack(weight.to(self._dtype).contiguous(), _PACKED_ROWS)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """``[..., in]`` to ``[..., out]``."""
@@ -199,7 +200,7 @@ def _linear(weight: torch.Tensor, bias: torch.Tensor | None) -> nn.Module:
 
 def _packable(weight: torch.Tensor) -> bool:
     return (
-        weight.dtype is torch.bfloat16
+        weight.dtype in (torch.bfloat16, torch.float32)
         and weight.device.type == "cpu"
         and torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
     )

@@ -9,12 +9,14 @@ import torch
 from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
-from asynckit.engine.attention import NAME, Batch, Segment
+from asynckit.engine.attention import NAME, Batch, Span
 from asynckit.engine.config import EngineConfig
 from asynckit.engine.kv_cache import CacheShape, KVCache
-from asynckit.engine.native import Kernels
-from asynckit.engine.plan import Chunk, Plan
+from asynckit.engine.native import Kernels, supports
+from asynckit.engine.native_attention import NativeBatch
+from asynckit.engine.plan import Plan
 from asynckit.engine.prompt_scores import logit_rows
+from asynckit.engine.torch_attention import TorchBatch
 from asynckit.errors import DependencyError, InputError
 from asynckit.models.gguf import quiet_transformers
 
@@ -128,14 +130,12 @@ class ModelRunner:
         cache: its KV cache.
         block_size: tokens per block of the cache.
         kernels: C kernels, where the model runs on a CPU that has them.
-        deterministic: attend row by row, so that chunks and company change nothing.
     """
 
     model: PreTrainedModel
     cache: KVCache
     block_size: int
     kernels: Kernels | None = None
-    deterministic: bool = False
 
     @torch.inference_mode()
     def forward(self, plan: Plan) -> torch.Tensor:
@@ -146,42 +146,25 @@ class ModelRunner:
         tokens: list[int] = []
         positions: list[int] = []
         wanted_rows: list[int] = []
+        spans: list[Span] = []
         for chunk in plan.chunks:
-            tokens += chunk.sequence.tokens[chunk.start : chunk.start + chunk.length]
-            positions += range(chunk.start, chunk.start + chunk.length)
+            span = Span(len(tokens), chunk.length, chunk.start, chunk.sequence.blocks)
+            spans.append(span)
+            tokens += chunk.sequence.tokens[span.start : span.end]
+            positions += range(span.start, span.end)
             wanted_rows += range(len(tokens) - logit_rows(chunk), len(tokens))
         output = self.model(
             input_ids=torch.tensor([tokens], device=device),
             position_ids=torch.tensor([positions], device=device),
             use_cache=False,
             logits_to_keep=torch.tensor(wanted_rows, dtype=torch.long, device=device),
-            batch=self._batch(plan.chunks, device),
+            batch=self._batch(spans),
         )
         return output.logits[0]  # type: ignore[no-any-return]
 
-    def _batch(self, chunks: tuple[Chunk, ...], device: torch.device) -> Batch:
-        size = self.block_size
-        blocks, offsets, segments, decoding, row = [], [], [], [], 0
-        for chunk in chunks:
-            end, owned = chunk.start + chunk.length, chunk.sequence.blocks
-            blocks += [owned[p // size] for p in range(chunk.start, end)]
-            offsets += [p % size for p in range(chunk.start, end)]
-            if chunk.length == 1 or self.deterministic:
-                # Keys and values are stored before anything attends, so rows of a prefill may decode too.
-                decoding += [(row + i, owned, chunk.start + i + 1) for i in range(chunk.length)]
-            else:
-                table = torch.tensor(owned[: -(-end // size)], device=device)
-                segments.append(Segment(row, chunk.length, table, end))
-            row += chunk.length
-        widest = max((-(-end // size) for _, _, end in decoding), default=0)
-        padded = [(owned + owned[:1] * widest)[:widest] for _, owned, _ in decoding]
-        return Batch(
-            cache=self.cache,
-            block_T=torch.tensor(blocks, device=device),
-            offset_T=torch.tensor(offsets, device=device),
-            segments=tuple(segments),
-            decode_rows_B=torch.tensor([r for r, _, _ in decoding], dtype=torch.long, device=device),
-            decode_blocks_BL=torch.tensor(padded, dtype=torch.long, device=device),
-            decode_context_B=torch.tensor([end for _, _, end in decoding], dtype=torch.long, device=device),
-            kernels=self.kernels,
-        )
+    def _batch(self, spans: list[Span]) -> Batch:
+        shape = self.cache.shape
+        if self.kernels is None or not supports(shape.head_dim, self.block_size):
+            return TorchBatch(self.cache, self.block_size, spans)
+        group = self.model.config.num_attention_heads // shape.kv_heads
+        return NativeBatch(self.cache, self.block_size, spans, self.kernels, group)

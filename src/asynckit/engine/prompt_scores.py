@@ -2,6 +2,7 @@
 
 import torch
 
+from asynckit.engine.native import Kernels
 from asynckit.engine.plan import Chunk
 from asynckit.engine.request import TokenScore
 from asynckit.engine.sampler import score
@@ -12,12 +13,13 @@ def logit_rows(chunk: Chunk) -> int:
     return chunk.length if chunk.sequence.needs_all_rows else int(chunk.samples)
 
 
-def record_prompt_scores(chunk: Chunk, logits_TV: torch.Tensor) -> None:
+def record_prompt_scores(chunk: Chunk, logits_TV: torch.Tensor, kernels: Kernels | None = None) -> None:
     """Score the prompt tokens that the rows of a chunk predict, for its sequence and its siblings.
 
     Args:
         chunk: of a sequence that needs all rows.
         logits_TV: one row per token of the chunk.
+        kernels: C kernels, where the logits are on a CPU that has them.
     """
     sequence, first = chunk.sequence, chunk.start + 1
     sampling, prompt = sequence.request.sampling, sequence.request.prompt_ids
@@ -26,7 +28,8 @@ def record_prompt_scores(chunk: Chunk, logits_TV: torch.Tensor) -> None:
     del scores[first:]  # computed again after a preemption
     assert len(scores) == min(first, len(prompt))
     if tokens:
-        logprobs, tops = score(logits_TV[: len(tokens)], tokens, sampling, sampling.prompt_logprobs or 0)
+        top = sampling.prompt_logprobs or 0
+        logprobs, tops = score(logits_TV[: len(tokens)], tokens, sampling, top, kernels)
         scores += [TokenScore(*each) for each in zip(tokens, logprobs, tops, strict=True)]
     for each in (sequence, *chunk.siblings):
         each.prompt_scores = scores

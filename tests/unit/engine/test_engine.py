@@ -23,7 +23,7 @@ CONFIG = EngineConfig(
     max_running=6,
     max_step_tokens=40,
     max_model_len=256,
-    block_size=8,
+    block_size=16,
     kv_cache_tokens=1024,
 )
 GREEDY = SamplingParams(temperature=0.0, max_tokens=12, ignore_eos=True)

@@ -101,7 +101,7 @@ def build(folder: Path, family: tuple[str, dict[str, Any]]) -> Path:
 
 def load(folder: Path, dtype: str) -> Engine:
     model = ModelConfig(name=str(folder))
-    config = EngineConfig(dtype=dtype, device="cpu", block_size=8, kv_cache_tokens=2048, max_step_tokens=50)
+    config = EngineConfig(dtype=dtype, device="cpu", block_size=16, kv_cache_tokens=2048, max_step_tokens=50)
     return Engine.load(config, model, resolve_model(model))
 
 

@@ -22,7 +22,7 @@ from asynckit.models.tokenizer import load_tokenizer
 pytest.importorskip("llguidance", reason="the extra asynckit[grammar] is not installed")
 
 CONFIG = EngineConfig(
-    dtype="float32", device="cpu", max_running=16, max_step_tokens=64, block_size=8, kv_cache_tokens=4096
+    dtype="float32", device="cpu", max_running=16, max_step_tokens=64, block_size=16, kv_cache_tokens=4096
 )
 REGEXES = [
     r"[0-9]{3}-[a-f]{2,4}",

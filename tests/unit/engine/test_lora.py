@@ -35,7 +35,7 @@ CONFIG = EngineConfig(
     max_running=12,
     max_step_tokens=60,
     max_model_len=128,
-    block_size=8,
+    block_size=16,
     kv_cache_tokens=2048,
 )
 GREEDY = SamplingParams(temperature=0.0, max_tokens=10, ignore_eos=True)
@@ -219,7 +219,7 @@ def test_preempted_requests_come_back_with_their_adapter(
     engine = load(tiny_llama, max_loras=2, kv_cache_tokens=96)
     for name in ("r4", "r8", "r16"):
         engine.adapters.register(name, folders[name])
-    wanted = [(name, prompt) for prompt in prompts(4, seed=6) for name in ("r4", None, "r8", "r16")]
+    wanted = [(name, prompt) for prompt in prompts(6, seed=9) for name in ("r4", None, "r8", "r16")]
     assert run(engine, wanted) == [expected(*each) for each in wanted]
     assert engine.statistics().preemptions > 0
 

@@ -5,13 +5,21 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from asynckit.engine import native
-from asynckit.engine.attention import decode_with_torch
+from asynckit.engine.attention import Span
+from asynckit.engine.kv_cache import CacheShape, KVCache
 from asynckit.engine.native import Kernels, load_kernels, supports
+from asynckit.engine.native_attention import NativeBatch
+from asynckit.engine.softmax import Softmax
+from asynckit.engine.torch_attention import TorchBatch
 
 DTYPES = [torch.float32, torch.bfloat16]
-TOLERANCE = {torch.float32: 2e-6, torch.bfloat16: 2e-2}
+TOLERANCE = {torch.float32: 1e-5, torch.bfloat16: 2e-2}
+BLOCK, HEAD = 16, 32
+HEADS = [(1, 1), (2, 6), (3, 9), (4, 4), (1, 12), (1, 20)]
 
 
 @pytest.fixture(params=DTYPES, ids=["float32", "bfloat16"])
@@ -22,72 +30,139 @@ def kernels(request: pytest.FixtureRequest) -> Kernels:
     return loaded
 
 
-@pytest.mark.parametrize("heads", [(1, 1), (2, 3), (3, 9), (4, 4), (1, 12)])
-@pytest.mark.parametrize("window", [0, 1, 5, 64])
-def test_decode_attention_equals_torch(kernels: Kernels, heads: tuple[int, int], window: int) -> None:
-    """For every grouping of heads and window, whatever the lengths and the order of the blocks."""
-    generator = torch.Generator().manual_seed(0)
-    kv_heads, query_heads = heads[0], heads[0] * max(1, heads[1] // heads[0])
-    block_size, head_dim, blocks = 8, 32, 60
+class Stage:
+    """One layer's cache for each way to attend, and random rows."""
 
-    def random(*size: int) -> torch.Tensor:
-        return torch.randn(size, generator=generator).to(kernels.dtype)
+    def __init__(self, kernels: Kernels, kv_heads: int, query_heads: int, head_dim: int = HEAD) -> None:
+        self.kernels, self.group = kernels, query_heads // kv_heads
+        self.heads = (query_heads, kv_heads, kv_heads)
+        self.head_dim = head_dim
+        shape = CacheShape(1, kv_heads, head_dim)
+        self.native, self.plain = (
+            KVCache(shape, 64, BLOCK, kernels.dtype, torch.device("cpu")) for _ in range(2)
+        )
+        self._generator = torch.Generator().manual_seed(0)
 
-    keys, values = (
-        random(blocks, kv_heads, block_size, head_dim),
-        random(blocks, kv_heads, block_size, head_dim),
-    )
-    context_B = torch.tensor([1, 8, 9, 40, 63])
-    tables_BL = torch.randperm(blocks, generator=generator)[:40].view(5, 8)
-    query_HTD = random(9, query_heads, head_dim).transpose(0, 1)  # as the model gives it: not contiguous
-    row_B = torch.tensor([0, 2, 3, 7, 8])
-    out_THD = torch.zeros(9, query_heads, head_dim, dtype=kernels.dtype)
-    kernels.decode(out_THD, query_HTD, keys, values, row_B, tables_BL, context_B, 0.2, window)
-    expected = decode_with_torch(
-        query_HTD[:, row_B].transpose(0, 1), keys, values, tables_BL, context_B, 0.2, window or None
-    )
-    assert (out_THD[row_B].float() - expected.float()).abs().max() < TOLERANCE[kernels.dtype]
-    assert (out_THD[[1, 4, 5, 6]] == 0).all(), "rows of others are left alone"
+    def rows(self, count: int) -> list[torch.Tensor]:
+        """Queries, keys and values as the model gives them: parts of one tensor."""
+        whole = torch.randn(count, sum(self.heads), self.head_dim, generator=self._generator)
+        return list(torch.split(whole.to(self.kernels.dtype), list(self.heads), 1))
+
+    def attend(self, spans: list[Span], rows: list[torch.Tensor], window: int | None = None) -> torch.Tensor:
+        """What the kernel computes."""
+        batch = NativeBatch(self.native, BLOCK, spans, self.kernels, self.group)
+        query, key, value = rows
+        return batch.attend(0, query, key, value, 0.2, window)
+
+    def attend_with_torch(
+        self, spans: list[Span], rows: list[torch.Tensor], window: int | None = None
+    ) -> torch.Tensor:
+        """What torch computes."""
+        query, key, value = rows
+        return TorchBatch(self.plain, BLOCK, spans).attend(0, query, key, value, 0.2, window)
 
 
-def test_a_sequence_s_attention_does_not_depend_on_the_batch(kernels: Kernels) -> None:
-    """Bit for bit the same alone and among others."""
-    generator = torch.Generator().manual_seed(1)
-    keys, values = (torch.randn(16, 2, 8, 32, generator=generator).to(kernels.dtype) for _ in range(2))
-    query_HTD = torch.randn(6, 4, 32, generator=generator).to(kernels.dtype)
-    tables, contexts = torch.arange(16).view(4, 4), torch.tensor([30, 5, 17, 32])
-    together, alone = (torch.zeros(4, 6, 32, dtype=kernels.dtype) for _ in range(2))
-    kernels.decode(together, query_HTD, keys, values, torch.arange(4), tables, contexts, 0.2, 0)
-    kernels.decode(alone, query_HTD, keys, values, torch.tensor([2]), tables[2:3], contexts[2:3], 0.2, 0)
-    assert torch.equal(together[2], alone[2])
+# Three sequences whose blocks are mixed up: two prompts in chunks, then a step of all three.
+PASSES = [
+    [Span(0, 23, 0, [3, 1]), Span(23, 1, 0, [9, 2, 8])],
+    [Span(0, 70, 23, [3, 1, 7, 0, 5, 4]), Span(70, 40, 1, [9, 2, 8]), Span(110, 5, 0, [6])],
+    [Span(0, 1, 93, [3, 1, 7, 0, 5, 4]), Span(1, 1, 41, [9, 2, 8]), Span(2, 1, 5, [6])],
+]
+
+
+@pytest.mark.parametrize("heads", HEADS, ids=str)
+@pytest.mark.parametrize("window", [None, 1, 5, 40])
+def test_attention_equals_torch(kernels: Kernels, heads: tuple[int, int], window: int | None) -> None:
+    """For every grouping of heads and window: prompts, later chunks of them, and single rows."""
+    stage = Stage(kernels, *heads)
+    for spans in PASSES:
+        rows = stage.rows(sum(span.length for span in spans))
+        found, expected = stage.attend(spans, rows, window), stage.attend_with_torch(spans, rows, window)
+        assert (found.float() - expected.float()).abs().max() < TOLERANCE[kernels.dtype]
+
+
+@pytest.mark.parametrize("head_dim", [16, 48, 80, 256])
+def test_attention_takes_heads_of_any_multiple_of_16(kernels: Kernels, head_dim: int) -> None:
+    """Also those that don't fill the widest registers."""
+    stage = Stage(kernels, 2, 4, head_dim)
+    for spans in PASSES:
+        rows = stage.rows(sum(span.length for span in spans))
+        found, expected = stage.attend(spans, rows), stage.attend_with_torch(spans, rows)
+        assert (found.float() - expected.float()).abs().max() < TOLERANCE[kernels.dtype]
+
+
+@pytest.mark.parametrize("window", [None, 20])
+@given(cuts=st.lists(st.integers(1, 89), max_size=6, unique=True))
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_a_row_s_attention_does_not_depend_on_chunks(
+    kernels: Kernels, window: int | None, cuts: list[int]
+) -> None:
+    """Bit for bit the same in one pass, in chunks cut anywhere, and beside another sequence."""
+    stage, blocks = Stage(kernels, 3, 9), [3, 1, 7, 0, 5, 4]
+    rows = stage.rows(90)
+    whole = stage.attend([Span(0, 90, 0, blocks)], rows, window)
+    ends = [*sorted(cuts), 90]
+    for begin, end in zip([0, *ends], ends, strict=False):
+        others = stage.rows(33)
+        joined = [torch.cat([o, r[begin:end]]) for o, r in zip(others, rows, strict=True)]
+        spans = [Span(0, 33, 0, [20, 21, 22]), Span(33, end - begin, begin, blocks)]
+        assert torch.equal(stage.attend(spans, joined, window)[33:], whole[begin:end])
+
+
+def test_queries_and_keys_are_rotated_on_the_way(kernels: Kernels) -> None:
+    """The rotary embedding of Llama's code."""
+    stage, spans = Stage(kernels, 2, 6), [Span(0, 40, 0, [3, 1, 7])]
+    query, key, value = stage.rows(40)
+    angles = torch.linspace(0, 9, 40 * HEAD // 2).view(40, -1).repeat(1, 2)
+    cosine, sine = angles.cos().to(kernels.dtype), angles.sin().to(kernels.dtype)
+
+    def rotated(x: torch.Tensor) -> torch.Tensor:
+        low, high = x.float().chunk(2, -1)
+        turned = torch.cat((-high, low), -1)
+        return (x.float() * cosine[:, None].float() + turned * sine[:, None].float()).to(x.dtype)
+
+    batch = NativeBatch(stage.native, BLOCK, spans, kernels, stage.group)
+    found = batch.attend(0, query, key, value, 0.2, None, (cosine, sine))
+    expected = stage.attend_with_torch(spans, [rotated(query), rotated(key), value])
+    assert (found.float() - expected.float()).abs().max() < TOLERANCE[kernels.dtype]
 
 
 def test_nan_stays_nan(kernels: Kernels) -> None:
     """A broken value must be seen, not turned into a number."""
-    keys = torch.zeros(1, 1, 8, 16, dtype=kernels.dtype)
-    keys[0, 0, 2] = float("nan")
-    out = torch.zeros(1, 1, 16, dtype=kernels.dtype)
-    query = torch.ones(1, 1, 16, dtype=kernels.dtype)
-    one, zero = torch.tensor([4]), torch.tensor([0])
-    kernels.decode(out, query, keys, torch.ones_like(keys), zero, zero[None], one, 1.0, 0)
-    assert out.isnan().all()
+    stage = Stage(kernels, 1, 1)
+    rows = stage.rows(4)
+    rows[1][2] = float("nan")
+    out = stage.attend([Span(0, 4, 0, [0])], rows)
+    assert out[2:].isnan().all()
+    assert out[:2].isfinite().all(), "rows before it don't see it"
     x = torch.full((1, 16), float("nan"), dtype=kernels.dtype)
     assert kernels.rms_norm(x, torch.ones(16, dtype=kernels.dtype), 1e-6).isnan().all()
     assert kernels.silu_mul(x.repeat(1, 2)).isnan().all()
 
 
-def test_store_puts_rows_where_they_belong(kernels: Kernels) -> None:
-    """Rows go to their block and offset; nothing else changes."""
-    generator = torch.Generator().manual_seed(2)
-    keys, values = (torch.zeros(4, 2, 8, 16, dtype=kernels.dtype) for _ in range(2))
-    key, value = (
-        torch.randn(3, 2, 16, generator=generator).to(kernels.dtype).transpose(0, 1) for _ in range(2)
-    )
-    blocks, offsets = torch.tensor([3, 0, 3]), torch.tensor([7, 0, 2])
-    kernels.store(keys, values, key, value, blocks, offsets)
-    assert torch.equal(keys[blocks, :, offsets], key.transpose(0, 1))
-    assert torch.equal(values[blocks, :, offsets], value.transpose(0, 1))
-    assert keys.count_nonzero() == key.count_nonzero()
+@pytest.mark.parametrize("vocabulary", [1, 15, 256, 600, 4113])
+def test_softmax_equals_torch(kernels: Kernels, vocabulary: int) -> None:
+    """Largest logit, its column and the sums over chunks, at any temperature and size."""
+    generator = torch.Generator().manual_seed(3)
+    logits = (torch.randn(7, vocabulary, generator=generator) * 8).to(kernels.dtype)
+    logits[2, vocabulary // 2 :] = -torch.inf
+    logits[2, 0] = 1.0
+    temperatures = [1.0, 0.3, 2.0, 1.0, 1.0, 5.0, 0.01]
+    found, expected = Softmax.of(logits, temperatures, kernels), Softmax.of(logits, temperatures, None)
+    assert torch.equal(found.peak_B, expected.peak_B)
+    assert torch.equal(found.best_B, logits.float().argmax(-1))
+    assert torch.allclose(found.upper_BC, expected.upper_BC, rtol=2e-6)
+
+
+@pytest.mark.parametrize("broken", [float("nan"), float("inf")])
+def test_softmax_shows_what_is_not_finite(kernels: Kernels, broken: float) -> None:
+    """NaN and infinity give sums that say so, wherever they stand; banned tokens don't."""
+    for column in (0, 299, 300):
+        logits = torch.zeros(2, 301, dtype=kernels.dtype)
+        logits[0, column], logits[1, column] = broken, -torch.inf
+        total = Softmax.of(logits, [1.0, 0.7], kernels).totals()
+        assert total[0].isnan()
+        assert total[1] == 300
 
 
 def test_rms_norm_and_gate_equal_torch(kernels: Kernels) -> None:
@@ -104,11 +179,11 @@ def test_rms_norm_and_gate_equal_torch(kernels: Kernels) -> None:
     assert torch.allclose(kernels.silu_mul(x).float(), expected.float(), rtol=relative, atol=1e-30)
 
 
-def test_heads_that_the_kernel_can_t_take_are_known() -> None:
+def test_sizes_that_the_kernel_can_t_take_are_known() -> None:
     """They go to torch instead."""
-    assert supports(64, 3)
-    assert not supports(20, 1)
-    assert not supports(64, 17)
+    assert supports(64, 32)
+    assert not supports(20, 32)
+    assert not supports(64, 8)
 
 
 @pytest.fixture

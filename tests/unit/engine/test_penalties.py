@@ -128,7 +128,7 @@ def test_a_row_without_any_possible_token_is_reported(temperature: float) -> Non
 @pytest.fixture(scope="module")
 def engine(tiny_llama: Path) -> Engine:
     config = ModelConfig(name=str(tiny_llama))
-    small = EngineConfig(dtype="float32", device="cpu", max_running=8, block_size=8, kv_cache_tokens=2048)
+    small = EngineConfig(dtype="float32", device="cpu", max_running=8, block_size=16, kv_cache_tokens=2048)
     return Engine.load(small, config, resolve_model(config))
 
 

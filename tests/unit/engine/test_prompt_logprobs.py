@@ -22,7 +22,7 @@ def test_prompt_logprobs_equal_a_plain_forward_pass(tiny_llama: Path, budget: in
         device="cpu",
         max_running=6,
         max_step_tokens=budget,
-        block_size=8,
+        block_size=16,
         kv_cache_tokens=1024,
     )
     engine = Engine.load(config, model, resolve_model(model))

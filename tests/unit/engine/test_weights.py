@@ -20,7 +20,7 @@ GREEDY = SamplingParams(temperature=0.0, max_tokens=10, ignore_eos=True)
 
 def load(folder: Path, dtype: str = "float32") -> Engine:
     model = ModelConfig(name=str(folder))
-    config = EngineConfig(dtype=dtype, device="cpu", block_size=8, kv_cache_tokens=1024)
+    config = EngineConfig(dtype=dtype, device="cpu", block_size=16, kv_cache_tokens=1024)
     return Engine.load(config, model, resolve_model(model))
 
 

@@ -27,12 +27,36 @@ SOURCES = Path(__file__).parent
 _FLAGS = ("-O3", "-march=native", "-fPIC", "-fopenmp", "-fno-math-errno", "-fno-trapping-math")
 FLAGS = {
     "kernels.c": (*_FLAGS, "-fassociative-math", "-fno-signed-zeros"),
-    "lora.c": _FLAGS,  # nothing that may reorder sums
+    # nothing that may reorder sums
+    "attention.c": _FLAGS,
+    "sampling.c": _FLAGS,
+    "lora.c": _FLAGS,
 }
 _SUFFIX = {torch.float32: "f32", torch.bfloat16: "bf16"}
+LANES = 16  # as in vectors.h
+CHUNK = 256  # as in sampling.c
 _POINTER, _INT, _FLOAT = ctypes.c_void_p, ctypes.c_int64, ctypes.c_float
 
 log = logging.getLogger(__name__)
+
+
+class Pass(ctypes.Structure):
+    """What the layers of a pass have in common; ``struct pass`` in attention.c."""
+
+    _fields_ = [
+        *((name, _POINTER) for name in ("tiles", "tables")),
+        *((name, _INT) for name in ("count", "kv_heads", "group", "head_dim", "block_size")),
+        *((name, _POINTER) for name in ("cosines", "sines")),
+    ]
+
+
+class _Layer(ctypes.Structure):
+    _fields_ = [
+        *((name, _POINTER) for name in ("out", "keys", "values", "query", "key", "value")),
+        *((name, _INT) for name in ("query_row", "query_head", "key_row", "key_head")),
+        *((name, _INT) for name in ("value_row", "value_head", "window")),
+        ("scale", _FLOAT),
+    ]
 
 
 class Kernels:
@@ -41,21 +65,11 @@ class Kernels:
     def __init__(self, library: ctypes.CDLL, dtype: torch.dtype) -> None:
         self.dtype = dtype
         suffix = _SUFFIX[dtype]
-        decode = [
-            _POINTER,
-            _POINTER,
-            _INT,
-            _INT,
-            _POINTER,
-            _POINTER,
-            _POINTER,
-            _POINTER,
-            _POINTER,
-            *[_INT] * 7,
-        ]
-        store = [_POINTER, _POINTER, _POINTER, _POINTER, *[_INT] * 4, _POINTER, _POINTER, *[_INT] * 4]
-        self._decode = _function(library, f"decode_attention_{suffix}", [*decode, _FLOAT], ctypes.c_int)
-        self._store = _function(library, f"store_{suffix}", store)
+        self._attend = _function(library, f"attend_{suffix}", [_POINTER, _POINTER], ctypes.c_int)
+        self._softmax = {
+            each: _function(library, f"softmax_{name}", [*[_POINTER] * 5, *[_INT] * 3])
+            for each, name in _SUFFIX.items()
+        }
         self._rms_norm = _function(
             library, f"rms_norm_{suffix}", [_POINTER, _POINTER, _POINTER, _INT, _INT, _FLOAT]
         )
@@ -63,54 +77,42 @@ class Kernels:
         lora = [*[_POINTER] * 4, _INT, _INT, _INT, *[_POINTER] * 5]
         self._lora_add = _function(library, f"lora_add_{suffix}", lora, ctypes.c_int)
 
-    def store(
+    def attend(
         self,
+        rows: Pass,
+        query_THD: torch.Tensor,
+        key_TKD: torch.Tensor,
+        value_TKD: torch.Tensor,
         keys: torch.Tensor,
         values: torch.Tensor,
-        key_KTD: torch.Tensor,
-        value_KTD: torch.Tensor,
-        block_T: torch.Tensor,
-        offset_T: torch.Tensor,
-    ) -> None:
-        """Write each row's key and value to its place in one layer of the cache."""
-        assert key_KTD.stride(2) == value_KTD.stride(2) == 1
-        _, kv_heads, block_size, head_dim = keys.shape
-        self._store(
-            *(keys.data_ptr(), values.data_ptr(), key_KTD.data_ptr(), value_KTD.data_ptr()),
-            *(key_KTD.stride(1), key_KTD.stride(0), value_KTD.stride(1), value_KTD.stride(0)),
-            *(block_T.data_ptr(), offset_T.data_ptr(), len(block_T), kv_heads, head_dim, block_size),
-        )
-
-    def decode(
-        self,
-        out_THD: torch.Tensor,
-        query_HTD: torch.Tensor,
-        keys: torch.Tensor,
-        values: torch.Tensor,
-        row_B: torch.Tensor,
-        block_BL: torch.Tensor,
-        context_B: torch.Tensor,
         scale: float,
         window: int,
-    ) -> None:
-        """Attend with one row per sequence; writes those rows of ``out_THD``."""
-        assert query_HTD.stride(2) == 1
-        assert out_THD.is_contiguous()
-        _, kv_heads, block_size, head_dim = keys.shape
-        failed = self._decode(
-            *(out_THD.data_ptr(), query_HTD.data_ptr(), query_HTD.stride(1), query_HTD.stride(0)),
-            *(
-                keys.data_ptr(),
-                values.data_ptr(),
-                row_B.data_ptr(),
-                block_BL.data_ptr(),
-                context_B.data_ptr(),
-            ),
-            *(len(row_B), block_BL.shape[1], kv_heads, query_HTD.shape[0] // kv_heads, head_dim),
-            *(block_size, window, scale),
+    ) -> torch.Tensor:
+        """Store the new rows' keys and values in one layer of the cache, then attend with every row.
+
+        Args:
+            rows: of the pass.
+            query_THD: ``[T, H, D]``, any strides but the last.
+            key_TKD: ``[T, K, D]``, likewise.
+            value_TKD: ``[T, K, D]``, likewise.
+            keys: the layer's part of the cache; how it is laid out is the kernel's business.
+            values: likewise.
+            scale: factor on the scores.
+            window: how many latest tokens a row sees, itself included; 0 for all.
+
+        Returns:
+            ``[T, H, D]``.
+        """
+        assert query_THD.stride(2) == key_TKD.stride(2) == value_TKD.stride(2) == 1
+        out_THD = query_THD.new_empty(query_THD.shape)
+        layer = _Layer(
+            *(each.data_ptr() for each in (out_THD, keys, values, query_THD, key_TKD, value_TKD)),
+            *(step for each in (query_THD, key_TKD, value_TKD) for step in each.stride()[:2]),
+            *(window, scale),
         )
-        if failed:
+        if self._attend(ctypes.byref(rows), ctypes.byref(layer)):
             raise MemoryError("no memory for attention scores")
+        return out_THD
 
     def rms_norm(self, x: torch.Tensor, weight: torch.Tensor, epsilon: float) -> torch.Tensor:
         """Llama's RMS norm over the last dimension."""
@@ -127,6 +129,31 @@ class Kernels:
         out = x.new_empty(*x.shape[:-1], size)
         self._silu_mul(out.data_ptr(), x.data_ptr(), out.numel() // size, size)
         return out
+
+    def softmax(
+        self, logits_BV: torch.Tensor, temperature_B: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Each row's softmax over its temperature, taken apart.
+
+        Args:
+            logits_BV: ``[B, V]``, float32 or bfloat16 whatever these kernels are for.
+            temperature_B: float32.
+
+        Returns:
+            The largest logit over temperature ``[B]``, its first column ``[B]``, and over chunks of
+            :data:`CHUNK` columns the cumulative sums ``[B, C]`` (float64) of ``exp(logit / temperature -
+            largest)``. NaN and +inf make the sums NaN.
+        """
+        assert logits_BV.stride(1) == 1
+        rows, size = logits_BV.shape
+        peak_B = torch.empty(rows)
+        best_B = torch.empty(rows, dtype=torch.long)
+        upper_BC = torch.empty(rows, -(-size // CHUNK), dtype=torch.float64)
+        self._softmax[logits_BV.dtype](
+            *(each.data_ptr() for each in (peak_B, best_B, upper_BC, logits_BV, temperature_B)),
+            *(rows, logits_BV.stride(0), size),
+        )
+        return peak_B, best_B, upper_BC
 
     def lora_add(
         self,
@@ -164,9 +191,9 @@ class Kernels:
             raise MemoryError("no memory for an adapter's delta")
 
 
-def supports(head_dim: int, group: int) -> bool:
-    """Whether the attention kernel takes heads of this size and this many query heads per key/value head."""
-    return head_dim % 16 == 0 and head_dim <= 512 and group <= 16
+def supports(head_dim: int, block_size: int) -> bool:
+    """Whether the attention kernel takes heads and blocks of these sizes."""
+    return head_dim % LANES == 0 and block_size % LANES == 0
 
 
 def load_kernels(dtype: torch.dtype, cache_dir: str | None) -> Kernels | None:
