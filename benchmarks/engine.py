@@ -2,6 +2,7 @@
 
     python benchmarks/engine.py                                        # against transformers
     python benchmarks/engine.py --peers transformers,generate_batch,vllm
+    python benchmarks/engine.py --peers deterministic                  # what deterministic mode costs
     python benchmarks/engine.py --only batch-8,start --repeat 1        # a quick look
 
 Ratios are what to read: absolute speeds differ between machines and hours. Results are kept in
@@ -23,7 +24,7 @@ from workloads import KINDS, Kind
 
 RESULTS = Path(__file__).parent / "results"
 GROUP = Kind("group", 8, 8, (512, 512), (64, 64))
-PEERS = ("transformers", "generate_batch", "vllm", "vllm-untuned")
+PEERS = ("transformers", "generate_batch", "vllm", "vllm-untuned", "deterministic")
 PARTS = (*KINDS, "group", "start")
 
 
@@ -127,6 +128,10 @@ def _open_peers(options: argparse.Namespace, model: Path, results: dict[str, Any
         from peers.batching import GenerateBatch
 
         peers.append(GenerateBatch(model, options.dtype))
+    if "deterministic" in options.peers:
+        from ours import Asynckit
+
+        peers.append(Asynckit(str(model), options.dtype, options.threads, deterministic=True))
     peers += [_open_vllm(options, model, results, name) for name in options.peers if "vllm" in name]
     return peers
 

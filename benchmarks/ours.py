@@ -15,13 +15,17 @@ _GREEDY = SamplingParams(temperature=0.0, ignore_eos=True)
 
 
 class Asynckit:
-    """The engine with its default settings; greedy, end-of-text ignored."""
+    """The engine with its default settings, deterministic mode aside; greedy, end-of-text ignored."""
 
-    name = "asynckit"
-
-    def __init__(self, model: str, dtype: str, threads: int, max_model_len: int = LONGEST) -> None:
+    def __init__(self, model: str, dtype: str, threads: int, *, deterministic: bool = False) -> None:
+        self.name = "deterministic" if deterministic else "asynckit"
         config = EngineConfig(
-            dtype=dtype, device="cpu", threads=threads, max_running=MOST_SLOTS, max_model_len=max_model_len
+            dtype=dtype,
+            device="cpu",
+            threads=threads,
+            max_running=MOST_SLOTS,
+            max_model_len=LONGEST,
+            deterministic=deterministic,
         )
         model_config = ModelConfig(name=model)
         self._engine = Engine.load(config, model_config, resolve_model(model_config))

@@ -32,7 +32,7 @@ class EngineConfig:
     )
     deterministic: bool = field(
         default=False,
-        metadata={"help": "the same bits for a request whatever runs beside it; on CPUs in bfloat16"},
+        metadata={"help": "the same bits for a request whatever runs beside it; on CPUs with a C compiler"},
     )
     optimize: bool = field(
         default=True,
