@@ -35,7 +35,7 @@ bench-engine: setup
 
 bench-peers: setup
 	benchmarks/peers/make_venv.sh
-	$(BIN)/python benchmarks/engine.py --peers transformers,generate_batch,vllm
+	$(BIN)/python benchmarks/engine.py --peers transformers,generate_batch,vllm,vllm-untuned
 
 clean:
 	rm -rf .venv runs .mypy_cache .ruff_cache .pytest_cache

@@ -1,5 +1,6 @@
 """``asynckit rollout``: prompts in, scored trajectories out."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -33,6 +34,9 @@ def rollout(
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace a run directory that exists.")
     ] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with the run in --out, with its own settings.")
+    ] = False,
     max_failures: Annotated[
         int | None, typer.Option("--max-failures", help="Failed samples that still count as success.")
     ] = None,
@@ -44,9 +48,20 @@ def rollout(
 ) -> None:
     """Generate responses to prompts on Ray, score them, and write one record per sample."""
     from asynckit.config.load import Flag
+    from asynckit.errors import UsageError
+    from asynckit.rollout.run_directory import RunDirectory
 
+    if resume and (overwrite or not out):
+        raise UsageError(
+            "--resume goes on with a run, --overwrite replaces it" if overwrite else "--resume needs a run",
+            where="--resume",
+            mend="leave one of them out" if overwrite else "name its folder: --out runs/NAME",
+        )
+    own = RunDirectory(Path(out)).config_path if resume and out else None
+    if own and not own.is_file():
+        raise UsageError("there is no run to resume", where=str(out), mend="name the folder of one")
     loaded = options.load(
-        files=config_files,
+        files=[*([own] if own else []), *(config_files or [])],
         settings=settings,
         overrides=overrides,
         flags=[
@@ -75,6 +90,7 @@ def rollout(
         digest=loaded.digest,
         identity=loaded.identity,
         overwrite=overwrite,
+        resume=resume,
         quiet=quiet,
     )
     if json:

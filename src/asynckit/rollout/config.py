@@ -92,6 +92,15 @@ class RolloutConfig:
         default=64,
         metadata={"help": "finished groups that may wait to be written", "min": 1, "identity": False},
     )
+    max_attempts: int = field(
+        default=3,
+        metadata={
+            "help": "how often what generates a group may die before the group counts as failed",
+            "min": 3,
+            "max": 100,
+            "identity": False,
+        },
+    )
     max_failures: int = field(
         default=0,
         metadata={"help": "failed samples that still count as success", "min": 0, "identity": False},

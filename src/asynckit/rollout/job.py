@@ -19,6 +19,7 @@ class Job:
         import_paths: folders that reward functions may be imported from.
         chat: whether any prompt is a list of messages.
         began: when the run began, seconds on ``time.time()``'s clock.
+        attempt: how often the run has been started, this time included.
     """
 
     model: ModelConfig
@@ -31,3 +32,4 @@ class Job:
     import_paths: tuple[str, ...]
     chat: bool
     began: float
+    attempt: int

@@ -6,12 +6,12 @@ from pathlib import Path
 from asynckit.rollout.run_directory import RunDirectory
 
 
-def log_to_file(folder: Path, name: str) -> None:
-    """Send this process's log to ``NAME.log`` of the run in ``folder``.
+def log_to_file(folder: Path, name: str, attempt: int) -> None:
+    """Send this process's log to ``NAME.log`` of an attempt at the run in ``folder``.
 
     On another machine of a cluster, where the run directory is not mounted, Ray's own log files take it.
     """
-    logs = RunDirectory(folder).logs
+    logs = RunDirectory(folder).logs(attempt)
     handler = logging.FileHandler(logs / f"{name}.log") if logs.is_dir() else logging.StreamHandler()
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     root = logging.getLogger()

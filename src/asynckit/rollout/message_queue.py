@@ -3,10 +3,14 @@
 ``put`` waits while the queue is full, so generation slows down to what the consumer can take (backpressure).
 ``get`` hands out groups with delivery tags; a group leaves the queue only when its tag is acknowledged, and
 counts against the bound until then. After ``close`` puts are refused and ``get`` drains what is left, then
-returns an empty list.
+returns nothing.
+
+A queue that dies takes its groups with it. Each has a number of its own, its incarnation, which comes with
+every delivery, so that whoever consumes notices that another one has taken its place.
 """
 
 import asyncio
+import uuid
 from collections import deque
 from dataclasses import dataclass
 from typing import Any
@@ -27,6 +31,14 @@ class QueueStatistics:
     peak: int
 
 
+@dataclass(frozen=True)
+class Delivery:
+    """Items with the tags to acknowledge them by, and which incarnation of the queue they come from."""
+
+    incarnation: str
+    items: list[tuple[int, Any]]
+
+
 class MessageQueue:
     """A bounded first-in-first-out queue; made to run as a Ray actor, works without one.
 
@@ -36,6 +48,7 @@ class MessageQueue:
 
     def __init__(self, capacity: int) -> None:
         assert capacity > 0
+        self._incarnation = uuid.uuid4().hex
         self._capacity = capacity
         self._waiting: deque[Any] = deque()
         self._unacknowledged: dict[int, Any] = {}
@@ -59,32 +72,33 @@ class MessageQueue:
             self._peak = max(self._peak, self._held())
             self._changed.notify_all()
 
-    async def get(self, most: int, timeout: float | None = None) -> list[tuple[int, Any]]:  # noqa: ASYNC109 - crosses a process
-        """Take up to ``most`` items as ``(tag, item)``; waits for the first one.
+    async def get(self, most: int, timeout: float | None = None) -> Delivery:  # noqa: ASYNC109 - crosses a process
+        """Take up to ``most`` items; waits for the first one.
 
-        Returns an empty list when ``timeout`` seconds pass without one, or when the queue is closed and
-        empty.
+        Returns nothing when ``timeout`` seconds pass without one, or when the queue is closed and empty.
         """
         async with self._changed:
             try:
                 async with asyncio.timeout(timeout):
                     await self._changed.wait_for(lambda: self._closed or self._waiting)
             except TimeoutError:
-                return []
+                return Delivery(self._incarnation, [])
             taken: list[tuple[int, Any]] = []
             while self._waiting and len(taken) < most:
                 item = self._waiting.popleft()
                 self._unacknowledged[self._next_tag] = item
                 taken.append((self._next_tag, item))
                 self._next_tag += 1
-            return taken
+            return Delivery(self._incarnation, taken)
 
-    async def acknowledge(self, tags: list[int]) -> None:
-        """Forget delivered items: whoever took them is done with them."""
+    async def acknowledge(self, delivery: Delivery) -> None:
+        """Forget delivered items: whoever took them is done with them. Another queue's are none of ours."""
+        if delivery.incarnation != self._incarnation:
+            return
         async with self._changed:
-            for tag in tags:
+            for tag, _ in delivery.items:
                 del self._unacknowledged[tag]
-            self._acknowledged += len(tags)
+            self._acknowledged += len(delivery.items)
             self._changed.notify_all()
 
     async def close(self) -> None:

@@ -14,6 +14,8 @@ from ray.exceptions import RayActorError
 from asynckit.rollout.config import RewardConfig
 from asynckit.rollout.rewards import Failure, Reward, RewardInput, Score, evaluate, load_reward
 
+_TRIES = 3  # of a response whose worker dies: once may be chance, thrice is the reward's doing
+
 
 class RewardWorker:
     """Runs one reward function, in a process of its own.
@@ -66,18 +68,27 @@ class RewardPool:
             self._idle.put_nowait(worker)
 
     async def score(self, item: RewardInput) -> Score | Failure:
-        """Score one response; a call that overruns its time or kills its worker is a :class:`Failure`."""
+        """Score one response; one that takes too long or keeps killing its worker is a :class:`Failure`."""
+        for _ in range(_TRIES):
+            result = await self._try(item)
+            if result:
+                return result
+        return Failure("the reward's process died")
+
+    async def _try(self, item: RewardInput) -> Score | Failure | None:
+        """Score once; None where the worker died."""
+        result: Score | Failure | None = None
         worker = await self._idle.get()
         keep = None  # a place without a worker: whoever takes it starts a new one
         try:
             worker = worker or await self._start_one()
             async with asyncio.timeout(self._config.timeout):
-                result: Score | Failure = await worker.score.remote(item)
+                result = await worker.score.remote(item)
             keep = worker
         except TimeoutError:
             result = Failure(f"the reward took longer than reward.timeout={self._config.timeout:g} s")
         except RayActorError:
-            result = Failure("the reward's process died")
+            result = None
         finally:
             if keep is None and worker is not None:
                 # Also when cancelled: the worker may be deep inside a call that nobody waits for any more.

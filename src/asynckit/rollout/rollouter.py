@@ -54,10 +54,11 @@ class FullyAsyncRollouter:
     """
 
     def __init__(self, *, job: Job, queue: Any, name: str) -> None:
-        log_to_file(job.folder, name)
+        log_to_file(job.folder, name, job.attempt)
         self._job = job
         self._queue = queue
         self._scored = 0
+        self._driver: EngineDriver | None = None
         self._rewards = RewardPool(job.reward, job.import_paths, job.rollout.startup_timeout)
 
     async def start(self) -> None:
@@ -81,10 +82,16 @@ class FullyAsyncRollouter:
         self._engine = Engine.load(self._job.engine, self._job.model, local)
         self._info = EngineInfo("torch", self._job.model.name, tokenizer_digest(self._tokenizer))
 
-    async def generate_group(self, group: Group) -> GroupStatus:
-        """Take one group from prompt to queue; returns how it ended once the queue has it."""
+    async def generate_group(self, group: Group, attempt: int) -> GroupStatus:
+        """Take one group from prompt to queue; returns how it ended once the queue has it.
+
+        Args:
+            group: the group.
+            attempt: how often it has been started, from 1.
+        """
         start = time.time()
         try:
+            assert self._driver
             prompt_ids = self._encode(group.prompt)
             completions = await self._driver.generate(
                 Request(group.id, prompt_ids, self._sampling_of(group), group.n)
@@ -100,7 +107,7 @@ class FullyAsyncRollouter:
         )
         values = [score.value if isinstance(score, Score) else None for score in scores]
         trajectories = tuple(
-            self._record(group, index, prompt_ids, start, *parts)
+            self._record(group, index, attempt, prompt_ids, start, *parts)
             for index, parts in enumerate(zip(completions, texts, scores, advantages(values), strict=True))
         )
         failures = [score.error for score in scores if isinstance(score, Failure)]
@@ -111,7 +118,9 @@ class FullyAsyncRollouter:
         return status
 
     async def statistics(self) -> RollouterStatistics:
-        """What the engine has done since it started."""
+        """What the engine has done since it started; nothing before that."""
+        if self._driver is None:
+            return RollouterStatistics(0.0, 0.0, 0, 0, 0)
         return RollouterStatistics(
             time.perf_counter() - self._started,
             self._driver.busy_seconds,
@@ -122,7 +131,8 @@ class FullyAsyncRollouter:
 
     async def close(self) -> None:
         """Stop the engine and the reward workers."""
-        await self._driver.close()
+        if self._driver:
+            await self._driver.close()
         self._rewards.close()
 
     def _sampling_of(self, group: Group) -> SamplingParams:
@@ -163,6 +173,7 @@ class FullyAsyncRollouter:
         self,
         group: Group,
         index: int,
+        attempt: int,
         prompt_ids: tuple[int, ...],
         start: float,
         completion: Completion,
@@ -179,7 +190,7 @@ class FullyAsyncRollouter:
             uid=trajectory_uid(prompt, index, self._job.sampling.seed, self._job.identity),
             group_id=group.id,
             sample_index=index,
-            attempt=1,
+            attempt=attempt,
             status="failed" if error else status,
             stop_reason=completion.finish.value,
             messages=[*prompt.chat(), {"role": "assistant", "content": text}],
@@ -211,6 +222,27 @@ class FullyAsyncRollouter:
             first_token=None if first is None else first - self._job.began,
             end=completion.end - self._job.began,
         )
+
+
+def failed_group(group: Group, job: Job, error: str) -> FinishedGroup:
+    """A group that ended without a response; every sample says why."""
+    prompt = group.prompt
+    trajectories = tuple(
+        Trajectory(
+            uid=trajectory_uid(prompt, index, job.sampling.seed, job.identity),
+            group_id=group.id,
+            sample_index=index,
+            status="failed",
+            messages=prompt.chat(),
+            data_source=prompt.data_source,
+            engine=EngineInfo("torch", job.model.name, ""),
+            ground_truth=prompt.ground_truth,
+            error=error,
+            extra=dict(prompt.extra),
+        )
+        for index in range(group.n)
+    )
+    return FinishedGroup(group.id, GroupStatus.FAILED, trajectories)
 
 
 def _parts(score: Score | Failure) -> tuple[float | None, dict[str, float], str]:

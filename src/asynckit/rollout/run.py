@@ -12,15 +12,18 @@ from typing import Any
 from asynckit.console import Progress as ProgressBar
 from asynckit.console import print_note
 from asynckit.engine.config import EngineConfig, SamplingParams
-from asynckit.errors import AsynckitError, Interrupted, WorkFailed
+from asynckit.errors import AsynckitError, InputError, Interrupted, WorkFailed
 from asynckit.models.config import ModelConfig
 from asynckit.models.resolve import resolve_model
 from asynckit.rollout.cluster import connect, disconnect, refuse_impossible
 from asynckit.rollout.config import PromptsConfig, RayConfig, RewardConfig, RolloutConfig
 from asynckit.rollout.group import Group, group_seed
 from asynckit.rollout.job import Job
+from asynckit.rollout.ledger import NAME as LEDGER
+from asynckit.rollout.ledger import Ledger
 from asynckit.rollout.prompts import Prompt, load_prompts
 from asynckit.rollout.record import group_id
+from asynckit.rollout.recovery import recover, summarize
 from asynckit.rollout.rewards import choose_reward, load_reward
 from asynckit.rollout.run_directory import RunDirectory
 from asynckit.rollout.summary import Summary
@@ -41,9 +44,10 @@ def run_rollout(
     digest: str,
     identity: str,
     overwrite: bool,
+    resume: bool,
     quiet: bool,
 ) -> Summary:
-    """Run a rollout to its end.
+    """Run a rollout to its end, or go on with one that was cut off.
 
     What can be wrong with the inputs is found before Ray starts and before the run directory is touched.
 
@@ -59,6 +63,7 @@ def run_rollout(
         digest: digest of the whole configuration.
         identity: digest of the settings that determine what the run produces.
         overwrite: whether an existing run directory may be replaced.
+        resume: whether to go on with the run in ``rollout.out``.
         quiet: show no progress.
 
     Raises:
@@ -70,16 +75,15 @@ def run_rollout(
     reward = replace(reward, name=choose_reward(reward.name, found))
     load_reward(reward.name, import_paths=import_paths)
     resolve_model(model, progress=not quiet)
-    folder = RunDirectory.check(rollout.out or time.strftime("runs/%Y%m%d-%H%M%S"), overwrite=overwrite).path
-    with (
-        _ray(ray),
-        _sigterm_as_interrupt(),  # after Ray, which puts a handler of its own in place
-        RunDirectory.reserve(folder, overwrite=overwrite) as (directory, accept),
-    ):
-        if ray.address == "local":
-            refuse_impossible(engine, rollout)
-        directory.write_config(dict(config), digest)
-        job = Job(
+    if not resume:
+        out = rollout.out or time.strftime("runs/%Y%m%d-%H%M%S")
+        folder = RunDirectory.check(out, overwrite=overwrite).path
+    else:
+        assert rollout.out, "the command asks for it"
+        folder = Path(rollout.out)
+
+    def job(directory: RunDirectory, attempt: int) -> Job:
+        return Job(
             model=model,
             engine=engine,
             sampling=sampling,
@@ -90,8 +94,54 @@ def run_rollout(
             import_paths=import_paths,
             chat=any(prompt.messages is not None for prompt in found),
             began=began,
+            attempt=attempt,
         )
-        return _run(job, make_groups(found, job), accept, quiet=quiet)
+
+    if resume:
+        with RunDirectory.resume(folder, identity=identity) as (directory, attempt):
+            its = job(directory, attempt)
+            groups = make_groups(found, its)
+            if done := _nothing_owed(its, groups):
+                return done
+            with _ray(ray), _sigterm_as_interrupt():
+                if ray.address == "local":
+                    refuse_impossible(engine, rollout)
+                return _run(its, groups, lambda: None, quiet=quiet)
+    with (
+        _ray(ray),
+        _sigterm_as_interrupt(),  # after Ray, which puts a handler of its own in place
+        RunDirectory.reserve(folder, overwrite=overwrite) as (directory, accept),
+    ):
+        if ray.address == "local":
+            refuse_impossible(engine, rollout)
+        directory.write_config(dict(config), digest, identity)
+        its = job(directory, 1)
+        return _run(its, make_groups(found, its), accept, quiet=quiet)
+
+
+def _nothing_owed(job: Job, groups: list[Group]) -> Summary | None:
+    """The summary of a run that has nothing left to do; None for one that has.
+
+    Raises:
+        InputError: the prompts are not those that the run was begun with, or its files can't be read.
+    """
+    directory = RunDirectory(job.folder)
+    ledger = Ledger(directory.path / LEDGER)
+    try:
+        known = ledger.ids()
+        if known and known != [group.id for group in groups]:
+            raise InputError(
+                f"the prompts are not those of the run: {len(groups)} now, {len(known)} then, "
+                f"{len(set(known) & {group.id for group in groups})} of them the same",
+                where=str(job.folder),
+                mend="resume with the prompts as they were, or begin a new run",
+            )
+        tally = recover(ledger, directory.trajectories)
+        if not known or ledger.owed() or ledger.uncommitted():
+            return None
+        return summarize(job, ledger, tally, status="done", tokens_per_second=0.0, idle_ratio=None)
+    finally:
+        ledger.close()
 
 
 def make_groups(prompts: list[Prompt], job: Job) -> list[Group]:

@@ -11,7 +11,7 @@ from typing import Any, BinaryIO, Self
 
 from filelock import FileLock, Timeout
 
-from asynckit.errors import UsageError, WorkFailed
+from asynckit.errors import ConfigError, UsageError, WorkFailed
 
 LOCK = ".lock"
 CONFIG_SCHEMA = "asynckit.config/1"
@@ -45,10 +45,9 @@ class RunDirectory:
         """Folder of the trajectory parts."""
         return self.path / "trajectories"
 
-    @property
-    def logs(self) -> Path:
-        """Folder of the logs of this attempt."""
-        return self.path / "logs" / "attempt-1"
+    def logs(self, attempt: int) -> Path:
+        """Folder of the logs of an attempt, from 1."""
+        return self.path / "logs" / f"attempt-{attempt}"
 
     @classmethod
     def check(cls, path: str | Path, *, overwrite: bool) -> Self:
@@ -77,7 +76,7 @@ class RunDirectory:
             _delete_run(directory.path)
         try:
             directory.trajectories.mkdir(parents=True, exist_ok=True)
-            directory.logs.mkdir(parents=True, exist_ok=True)
+            directory.logs(1).mkdir(parents=True, exist_ok=True)
         except OSError as error:
             message = f"the run directory cannot be made: {error.strerror or error}"
             raise UsageError(message, where=str(path), mend="choose another --out") from error
@@ -117,6 +116,43 @@ class RunDirectory:
                 elif not final:
                     accept()
 
+    @classmethod
+    @contextlib.contextmanager
+    def resume(cls, path: str | Path, *, identity: str) -> Iterator[tuple[Self, int]]:
+        """The folder of a run that goes on, held against other processes, and which attempt this is.
+
+        Args:
+            path: the folder.
+            identity: of the settings that it is to go on with.
+
+        Raises:
+            UsageError: there is no run, or another process writes there.
+            ConfigError: the run was begun with settings that make other records.
+        """
+        directory = cls(Path(path).expanduser().absolute())
+        if not _is_run(directory.path):
+            raise UsageError(
+                "there is no run to resume", where=str(path), mend="name the folder of one: --out runs/NAME"
+            )
+        with _held(directory.path):
+            began_with = json.loads(directory.config_path.read_bytes()).get("identity")
+            if began_with != identity:
+                raise ConfigError(
+                    "the run was begun with other settings, which make other records",
+                    where=str(directory.config_path),
+                    mend="leave them as they were: --resume reads them from the run itself",
+                )
+            attempt = 1 + sum(
+                entry.name.startswith("attempt-") for entry in (directory.path / "logs").iterdir()
+            )
+            directory.logs(attempt).mkdir()
+            yield directory, attempt
+
+    @property
+    def config_path(self) -> Path:
+        """The resolved settings that the run was begun with; a layer for the configuration loader."""
+        return self.path / "config.json"
+
     @staticmethod
     def _move_aside(path: Path) -> Path | None:
         if not path.is_dir() or not any(path.iterdir()):
@@ -130,9 +166,16 @@ class RunDirectory:
                 raise UsageError(message, where=str(path), mend="choose another --out") from error
         return aside
 
-    def write_config(self, config: Mapping[str, Any], digest: str) -> None:
-        """Write ``config.json``: the resolved settings and their digest, which make this folder a run."""
-        self._write_json("config.json", {"schema": CONFIG_SCHEMA, "digest": digest, "config": config})
+    def write_config(self, config: Mapping[str, Any], digest: str, identity: str) -> None:
+        """Write ``config.json``: the resolved settings and their digests, which make this folder a run.
+
+        Args:
+            config: the settings.
+            digest: of all of them.
+            identity: of those that determine what the run produces.
+        """
+        content = {"schema": CONFIG_SCHEMA, "digest": digest, "identity": identity, "config": config}
+        self._write_json("config.json", content)
 
     def write_summary(self, summary: Mapping[str, Any]) -> None:
         """Write ``summary.json``."""

@@ -43,6 +43,7 @@ class TrajectorySink:
         part_samples: int,
         part_seconds: float,
         clock: Callable[[], float] = time.monotonic,
+        on_part: Callable[[Path, Sequence[Trajectory]], None] = lambda *_: None,
     ) -> None:
         """Continue after the parts that ``folder`` already has.
 
@@ -53,7 +54,9 @@ class TrajectorySink:
                 part may be longer.
             part_seconds: a part is written once its first sample has waited this long.
             clock: seconds, never going back.
+            on_part: called after a part is on the disk, with its path and its trajectories.
         """
+        self._on_part = on_part
         self.samples_written = 0
         self.parts: list[Path] = []
         self._folder, self._format = folder, format
@@ -110,7 +113,8 @@ class TrajectorySink:
         self._next += 1
         self.parts.append(path)
         self.samples_written += len(self._waiting)
-        self._waiting = []
+        written, self._waiting = self._waiting, []
+        self._on_part(path, written)
 
 
 def read_trajectories(folder: Path) -> Iterator[Trajectory]:
@@ -124,7 +128,21 @@ def read_trajectories(folder: Path) -> Iterator[Trajectory]:
             "no such folder of trajectories", where=str(folder), mend="name runs/<name>/trajectories"
         )
     for _, path in _parts(folder):
-        yield from _READERS[path.suffix](path)
+        yield from read_part(path)
+
+
+def read_part(path: Path) -> Iterator[Trajectory]:
+    """Yield the trajectories of one part.
+
+    Raises:
+        InputError: it cannot be read; ``where`` is the file and line or row.
+    """
+    yield from _READERS[path.suffix](path)
+
+
+def part_paths(folder: Path) -> list[Path]:
+    """The complete parts in a folder, in the order they were written."""
+    return [path for _, path in _parts(folder)]
 
 
 def _parts(folder: Path) -> list[tuple[int, Path]]:

@@ -65,7 +65,7 @@ class Summary:
             done = self.groups[GroupStatus.COMPLETED] + self.groups[GroupStatus.FAILED]
             raise Interrupted(
                 f"stopped after {done} of {self.submitted} groups; they are in {self.folder}/trajectories",
-                mend="run it again with --overwrite or another --out to start over",
+                mend=f"go on with: asynckit rollout --resume --out {self.folder}",
             )
         failed = self.samples.get("failed", 0)
         if failed > allowed:

@@ -2,47 +2,59 @@
 
 ::
 
-    groups ─generate_group─> FullyAsyncRollouter x N ─put─> MessageQueue ─get─> consume ─> TrajectorySink
-                               └ RewardPool: RewardWorker x M    <──acknowledge──┘
+    Backlog ─generate_group─> FullyAsyncRollouter x N ─put─> MessageQueue ─get─> consume ─> Ledger, sink
+                               └ RewardPool: RewardWorker x M     <──acknowledge──┘
 
     ============  =====================  =======================  =======================  ==================
     task          consumes               produces                 waits on                 unblocked by
     ============  =====================  =======================  =======================  ==================
-    feed x slots  the next group         a finished group, which  the rollouter's answer   the queue taking
-                                         the rollouter queues                              the finished group
-    consume       finished groups        trajectory files         the queue                a put, a part's
-                                                                                           age, the closing
+    serve x N     the backlog            calls to its rollouter;  a free place, the        an answer, a group
+                                         a new one when it dies   backlog                  given back
+    consume       finished groups        ledger entries,          the queue                a put, a part's
+                                         trajectory files                                  age, the closing
     watch         token, group counts    an error when nothing    the clock                the end of the run
                                          moves
     ============  =====================  =======================  =======================  ==================
 
-The runner is itself a Ray actor, so the parts die with it. The first task that fails ends the run with its
-own error; everything finished until then is written first.
+A group is out from the moment it is taken from the backlog until the ledger has its records. If its rollouter
+dies meanwhile, or the queue that held it, it goes back to the backlog and is generated again; if an earlier
+attempt comes through after all, the ledger takes the first and drops the other. The queue is restarted by
+Ray, rollouters by their ``serve`` task. The runner is itself a Ray actor, so the parts die with it, and the
+run is then continued by another runner from the ledger. The first task that fails ends the run with its own
+error; everything finished until then is written first.
 """
 
 import asyncio
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import ray
 from ray.exceptions import RayActorError, RayTaskError, TaskCancelledError
 
 from asynckit.errors import AsynckitError, DependencyError, WorkFailed
+from asynckit.rollout.backlog import Backlog
 from asynckit.rollout.cluster import replica_resources
-from asynckit.rollout.group import FinishedGroup, Group, GroupStatus
+from asynckit.rollout.group import FinishedGroup, Group
 from asynckit.rollout.job import Job
+from asynckit.rollout.ledger import NAME as LEDGER
+from asynckit.rollout.ledger import Ledger
 from asynckit.rollout.logs import log_to_file
 from asynckit.rollout.message_queue import MessageQueue
-from asynckit.rollout.rollouter import FullyAsyncRollouter, RollouterStatistics
+from asynckit.rollout.record import Trajectory
+from asynckit.rollout.recovery import recover, regroup, summarize
+from asynckit.rollout.rollouter import FullyAsyncRollouter, RollouterStatistics, failed_group
 from asynckit.rollout.run_directory import RunDirectory
 from asynckit.rollout.sinks import TrajectorySink
-from asynckit.rollout.summary import Summary, Tally, percentile
+from asynckit.rollout.summary import Summary
 
 _BATCH = 64  # groups taken from the queue at a time
 _WATCH_SECONDS = 5.0
+_LONGEST_GET = 5.0  # seconds until the consumer looks around, in case the queue was closed and has died since
+_DEATHS_IN_A_ROW = 5  # of one replica without a finished group in between
 
 log = logging.getLogger(__name__)
 
@@ -67,22 +79,31 @@ class FullyAsyncTaskRunner:
     """
 
     def __init__(self, job: Job, groups: list[Group]) -> None:
-        log_to_file(job.folder, "task-runner")
+        log_to_file(job.folder, "task-runner", job.attempt)
         self._job = job
         self._groups = groups
-        self._tally = Tally()
+        folder = RunDirectory(job.folder)
+        self._ledger = Ledger(folder.path / LEDGER)
+        self._ledger.submit([group.id for group in groups])
+        self._tally = recover(self._ledger, folder.trajectories)
+        self._earlier_tokens = self._tally.tokens
         self._sink = TrajectorySink(
-            RunDirectory(job.folder).trajectories,
+            folder.trajectories,
             format=job.rollout.format,
             part_samples=job.rollout.part_samples,
             part_seconds=job.rollout.part_seconds,
+            on_part=self._committed,
         )
-        self._rollouters: list[Any] = []
+        owed = set(self._ledger.owed())
+        self._backlog = Backlog(group for group in groups if group.id in owed)
+        self._rollouters: dict[int, Any] = {}
+        self._in_flight: dict[int, set[str]] = {replica: set() for replica in range(job.rollout.replicas)}
         self._queue: Any = None
-        self._feeds: list[asyncio.Task[None]] = []
+        self._serving: list[asyncio.Task[None]] = []
+        self._fed = asyncio.Event()
         self._stopping = False
         self._ready = self._over = False
-        self._ended = 0
+        self._ended = len(groups) - len(owed)
         self._moved = asyncio.Event()
         self._ready_at = self._last_end = time.time()
 
@@ -121,88 +142,170 @@ class FullyAsyncTaskRunner:
         """Cancel the groups in flight; ``run`` then ends as interrupted, with everything finished on disk."""
         log.info("asked to stop")
         self._stopping = True
-        for feed in self._feeds:
-            feed.cancel()
+        for task in self._serving:
+            task.cancel()
 
     async def _start(self) -> None:
         """Start the queue and the rollouters, and wait until they can work."""
         job = self._job
-        self._queue = (
-            ray.remote(MessageQueue).options(num_cpus=0, max_concurrency=1000).remote(job.rollout.queue_size)
-        )
-        rollouter = ray.remote(FullyAsyncRollouter)
+        # Ray restarts a queue that dies under the same handle, and repeats the calls that it was in.
+        options = {"num_cpus": 0, "max_concurrency": 1000, "max_restarts": -1, "max_task_retries": -1}
+        self._queue = ray.remote(MessageQueue).options(**options).remote(job.rollout.queue_size)
+        await asyncio.gather(*(self._start_replica(replica) for replica in self._in_flight))
+        self._ready_at = time.time()
+        self._ready = True
+        log.info("%d engines are ready", job.rollout.replicas)
+
+    async def _start_replica(self, replica: int) -> None:
+        job = self._job
         resources = replica_resources(job.engine, job.rollout, ray.nodes())
-        for replica in range(job.rollout.replicas):
-            actor = rollouter.options(max_concurrency=10_000, **resources)
-            self._rollouters.append(actor.remote(job=job, queue=self._queue, name=f"rollouter-{replica}"))
+        actor = ray.remote(FullyAsyncRollouter).options(max_concurrency=10_000, **resources)
+        rollouter = actor.remote(job=job, queue=self._queue, name=f"rollouter-{replica}")
+        self._rollouters[replica] = rollouter
         try:
             async with asyncio.timeout(job.rollout.startup_timeout):
-                await asyncio.gather(*(rollouter.start.remote() for rollouter in self._rollouters))
+                await rollouter.start.remote()
         except TimeoutError:
             raise DependencyError(
-                f"{job.rollout.replicas} engines asking for {resources} each did not start within "
+                f"engine {replica + 1} of {job.rollout.replicas}, asking for {resources}, did not start in "
                 f"rollout.startup_timeout={job.rollout.startup_timeout:g} s",
                 mend="ask for fewer replicas or resources than `ray status` shows, or wait longer",
             ) from None
-        self._ready_at = time.time()
-        self._ready = True
-        log.info("%d engines are ready, each with %s", job.rollout.replicas, resources)
 
     async def _work(self) -> None:
-        remaining = iter(self._groups)
+        await asyncio.to_thread(self._sink.append, self._left_over())
         async with asyncio.TaskGroup() as tasks:
             watch = tasks.create_task(self._watch(), name="watch")
             consume = tasks.create_task(self._consume(), name="consume")
-            async with asyncio.TaskGroup() as feeds:
-                for rollouter in self._rollouters:
-                    for _ in range(self._slots()):
-                        self._feeds.append(feeds.create_task(self._feed(rollouter, remaining)))
+            async with asyncio.TaskGroup() as serving:
+                self._serving = [serving.create_task(self._serve(replica)) for replica in self._in_flight]
             self._last_end = time.time()
+            self._fed.set()
             await self._queue.close.remote()
             await consume
             watch.cancel()
+
+    def _left_over(self) -> list[Trajectory]:
+        """Records that an earlier runner completed and did not write."""
+        groups = self._ledger.uncommitted()
+        self._tally.add(groups)
+        return [trajectory for group in groups for trajectory in group.trajectories]
 
     def _slots(self) -> int:
         """Groups in flight per replica: twice what its engine runs at once, so that no place waits."""
         return 2 * -(-self._job.engine.max_running // self._job.rollout.n)
 
-    async def _feed(self, rollouter: Any, remaining: Iterator[Group]) -> None:
-        """Send one group after another to a rollouter; cancelled, wait until the rollouter has let go."""
-        for group in remaining:
-            if self._stopping:
-                return
-            answer = rollouter.generate_group.remote(group)
+    async def _serve(self, replica: int) -> None:
+        """Keep one rollouter busy until nothing is left to do, and replace it when it dies."""
+        in_a_row = 0
+        while not self._stopping:
+            before = self._ended
+            error: BaseException | None = None
             try:
-                await asyncio.shield(_as_future(answer))
-            except asyncio.CancelledError:
-                ray.cancel(answer)
-                await asyncio.wait([_as_future(answer)], timeout=10.0)
-                if self._stopping:
-                    return
-                raise
-            except TaskCancelledError:
+                await self._feed(replica)
+            except* RayActorError as died:
+                error = died.exceptions[0]
+            if error is None:
                 return
-            except RayActorError as error:
+            in_a_row = 1 if self._ended > before else in_a_row + 1
+            await self._bury(replica)
+            if in_a_row >= _DEATHS_IN_A_ROW:
                 raise WorkFailed(
-                    "a rollouter died, or the message queue under it",
+                    f"rollouter {replica} died {in_a_row} times in a row without finishing a group",
                     mend="see the run's logs folder and Ray's own logs; finished groups are on disk",
                 ) from error
-            self._ended += 1
-            self._moved.set()
-            self._moved.clear()
+            log.warning("rollouter %d died and is started again: %s", replica, str(error).splitlines()[0])
+            await self._start_replica(replica)
+
+    async def _feed(self, replica: int) -> None:
+        """Send groups to a rollouter; cancelled, wait until the rollouter has let go of them.
+
+        Raises:
+            ExceptionGroup: with the RayActorError of a rollouter that died.
+        """
+        running, places = self._in_flight[replica], asyncio.Semaphore(self._slots())
+        async with asyncio.TaskGroup() as tasks:
+            while not self._stopping:
+                await places.acquire()
+                group = await self._backlog.take(lambda: not running)
+                if group is None:
+                    return
+                running.add(group.id)
+                task = tasks.create_task(self._generate(replica, group))
+                task.add_done_callback(lambda _: places.release())
+                if self._backlog.is_suspect(group.id):
+                    await asyncio.wait([task])
+
+    async def _generate(self, replica: int, group: Group) -> None:
+        """Have one group generated and put into the queue."""
+        attempt = self._ledger.start(group.id)
+        answer = self._rollouters[replica].generate_group.remote(group, attempt)
+        try:
+            await asyncio.shield(_as_future(answer))
+        except asyncio.CancelledError:
+            ray.cancel(answer)
+            await asyncio.wait([_as_future(answer)], timeout=10.0)
+            if not self._stopping:
+                raise
+        except TaskCancelledError:
+            return
+        self._in_flight[replica].discard(group.id)
+        await self._backlog.wake()
+
+    async def _bury(self, replica: int) -> None:
+        """Give back what a dead rollouter was at; a group that keeps killing its rollouters fails."""
+        ray.kill(self._rollouters[replica])  # also where only its process has gone
+        lost, self._in_flight[replica] = self._in_flight[replica], set()
+        limit = self._job.rollout.max_attempts
+        groups = await self._backlog.give_back(lost, blamed=True)
+        self._ledger.give_back([group.id for group in groups])
+        poison = [group for group in groups if self._backlog.deaths(group.id) >= limit]
+        await self._complete(
+            failed_group(
+                group, self._job, f"what generated it died {limit} times; it killed the last one alone"
+            )
+            for group in poison
+        )
 
     async def _consume(self) -> None:
-        """Write finished groups; acknowledge them once the sink has them."""
+        """Enter finished groups into the ledger, acknowledge them, and write them."""
+        incarnation = ""
         while True:
-            batch = await self._queue.get.remote(_BATCH, self._sink.due())
+            last = self._fed.is_set()
+            due = self._sink.due()
+            wait = 0.0 if last else min(_LONGEST_GET, _LONGEST_GET if due is None else due)
+            delivery = await self._queue.get.remote(_BATCH, wait)
+            if incarnation not in ("", delivery.incarnation):
+                await self._replace_lost()
+            incarnation = delivery.incarnation
             if self._sink.due() == 0:
                 await asyncio.to_thread(self._sink.flush)
-            if not batch and await self._queue.drained.remote():
+            await self._complete(group for _, group in delivery.items)
+            await self._queue.acknowledge.remote(delivery)
+            if last and not delivery.items:
                 return
-            groups: list[FinishedGroup] = [group for _, group in batch]
-            await asyncio.to_thread(self._sink.append, [t for group in groups for t in group.trajectories])
-            self._tally.add(groups)
-            await self._queue.acknowledge.remote([tag for tag, _ in batch])
+
+    async def _replace_lost(self) -> None:
+        """The queue has died: what it held is generated again."""
+        held = set(self._backlog.out).difference(*self._in_flight.values())
+        groups = await self._backlog.give_back(held, blamed=False)
+        self._ledger.give_back([group.id for group in groups])
+        log.warning("the message queue died; %d groups that it held are generated again", len(groups))
+
+    async def _complete(self, groups: Iterable[FinishedGroup]) -> None:
+        """Keep the records of finished groups, in the ledger first."""
+        finished = list(groups)
+        new = await asyncio.to_thread(self._ledger.complete, finished)
+        self._tally.add(new)
+        self._ended += len(new)
+        await self._backlog.end(group.id for group in finished)
+        await asyncio.to_thread(self._sink.append, [t for group in new for t in group.trajectories])
+        self._moved.set()
+        self._moved.clear()
+
+    def _committed(self, part: Path, trajectories: Sequence[Trajectory]) -> None:
+        """A part is on the disk."""
+        self._ledger.commit(part.name, [(group.id, group.status) for group in regroup(trajectories)])
 
     async def _watch(self) -> None:
         """Raise when neither a token nor a group has moved for ``stall_timeout`` seconds."""
@@ -210,8 +313,11 @@ class FullyAsyncTaskRunner:
         last, since = None, time.monotonic()
         while True:
             await asyncio.sleep(min(_WATCH_SECONDS, limit / 4))
-            async with asyncio.timeout(limit):
-                statistics = await self._statistics()
+            try:
+                async with asyncio.timeout(limit):
+                    statistics = await self._statistics()
+            except RayActorError:
+                continue  # its serve task sees to it
             now = (self._ended, *((s.sampled_tokens, s.prefilled_tokens, s.scored) for s in statistics))
             if now != last:
                 last, since = now, time.monotonic()
@@ -224,28 +330,19 @@ class FullyAsyncTaskRunner:
                 )
 
     async def _statistics(self) -> list[RollouterStatistics]:
-        return list(await asyncio.gather(*(rollouter.statistics.remote() for rollouter in self._rollouters)))
+        return list(
+            await asyncio.gather(*(rollouter.statistics.remote() for rollouter in self._rollouters.values()))
+        )
 
     async def _summarize(self, status: str) -> Summary:
-        tally, job = self._tally, self._job
-        groups = {s.value: tally.groups[s.value] for s in GroupStatus}
-        groups[GroupStatus.CANCELLED] += len(self._groups) - sum(groups.values())
         seconds = max(self._last_end - self._ready_at, 1e-9)
-        return Summary(
+        return summarize(
+            self._job,
+            self._ledger,
+            self._tally,
             status=status,
-            groups=groups,
-            samples=dict(tally.samples),
-            submitted=len(self._groups),
-            mean_reward=tally.mean_reward,
-            response_tokens=tally.tokens,
-            tokens_per_second=tally.tokens / seconds,
-            response_length_p50=percentile(tally.lengths, 0.5),
-            response_length_p95=percentile(tally.lengths, 0.95),
+            tokens_per_second=(self._tally.tokens - self._earlier_tokens) / seconds,
             idle_ratio=await self._idle_ratio(seconds),
-            seconds=time.time() - job.began,
-            files=[str(part.relative_to(job.folder)) for part in self._sink.parts],
-            errors=dict(tally.errors.most_common(10)),
-            folder=str(job.folder),
         )
 
     async def _idle_ratio(self, seconds: float) -> float | None:
@@ -262,10 +359,11 @@ class FullyAsyncTaskRunner:
         """Stop the parts; those that don't answer within ten seconds are killed with the runner."""
         self._over = True
         self._moved.set()
-        closing = [_as_future(rollouter.close.remote()) for rollouter in self._rollouters]
+        self._ledger.close()
+        closing = [_as_future(rollouter.close.remote()) for rollouter in self._rollouters.values()]
         if closing:
             await asyncio.wait(closing, timeout=10.0)
-        for actor in (*self._rollouters, self._queue):
+        for actor in (*self._rollouters.values(), self._queue):
             if actor is not None:
                 ray.kill(actor)
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from asynckit.rollout.message_queue import MessageQueue, QueueClosed
+from asynckit.rollout.message_queue import Delivery, MessageQueue, QueueClosed
 
 
 async def test_put_waits_while_the_queue_is_full_until_an_acknowledgement() -> None:
@@ -17,9 +17,11 @@ async def test_put_waits_while_the_queue_is_full_until_an_acknowledgement() -> N
     third = asyncio.create_task(queue.put("c"))
     await asyncio.sleep(0)
     taken = await queue.get(10)
-    assert [item for _, item in taken] == ["a", "b"]
+    assert [item for _, item in taken.items] == ["a", "b"]
     assert not third.done()
-    await queue.acknowledge([taken[0][0]])
+    await queue.acknowledge(Delivery("another queue's", taken.items))
+    assert not third.done()
+    await queue.acknowledge(Delivery(taken.incarnation, taken.items[:1]))
     await third
     statistics = await queue.statistics()
     assert (statistics.waiting, statistics.unacknowledged, statistics.put, statistics.peak) == (1, 1, 3, 2)
@@ -28,11 +30,11 @@ async def test_put_waits_while_the_queue_is_full_until_an_acknowledgement() -> N
 async def test_get_waits_for_the_first_item_and_gives_up_in_time() -> None:
     """A consumer with something else to do gets an empty list after its time-out."""
     queue = MessageQueue(2)
-    assert await queue.get(1, timeout=0.01) == []
+    assert (await queue.get(1, timeout=0.01)).items == []
     getter = asyncio.create_task(queue.get(5))
     await asyncio.sleep(0)
     await queue.put("a")
-    assert [item for _, item in await getter] == ["a"]
+    assert [item for _, item in (await getter).items] == ["a"]
 
 
 async def test_close_refuses_puts_wakes_everyone_and_drains() -> None:
@@ -45,8 +47,8 @@ async def test_close_refuses_puts_wakes_everyone_and_drains() -> None:
     with pytest.raises(QueueClosed):
         await blocked
     assert not await queue.drained()
-    assert [item for _, item in await queue.get(5)] == ["a"]
-    assert await queue.get(5) == []
+    assert [item for _, item in (await queue.get(5)).items] == ["a"]
+    assert (await queue.get(5)).items == []
     assert await queue.drained()
 
 
@@ -64,10 +66,10 @@ def test_everything_arrives_once_and_in_order(capacity: int, count: int, most: i
 
         producer = asyncio.create_task(produce())
         seen: list[int] = []
-        while batch := await queue.get(most):
-            assert len(batch) <= most
-            seen += [item for _, item in batch]
-            await queue.acknowledge([tag for tag, _ in batch])
+        while (delivery := await queue.get(most)).items:
+            assert len(delivery.items) <= most
+            seen += [item for _, item in delivery.items]
+            await queue.acknowledge(delivery)
         await producer
         return seen
 

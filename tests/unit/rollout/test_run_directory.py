@@ -12,10 +12,10 @@ from asynckit.rollout.run_directory import RunDirectory, _why_kept, whole_file
 
 def finished_run(path: Path) -> RunDirectory:
     run = RunDirectory.create(path, overwrite=False)
-    run.write_config({"rollout": {"n": 4}}, "abc")
+    run.write_config({"rollout": {"n": 4}}, "abc", "xyz")
     run.write_summary({"samples": 8})
     (run.trajectories / "part-000000.jsonl").write_text("{}\n")
-    (run.logs / "rollouter.log").write_text("hello")
+    (run.logs(1) / "rollouter.log").write_text("hello")
     return run
 
 
@@ -30,9 +30,14 @@ def test_a_new_run_gets_its_folders_and_files(tmp_path: Path, exists: bool) -> N
     if exists:
         path.mkdir(parents=True)
     run = finished_run(path)
-    assert (run.trajectories, run.logs) == (path / "trajectories", path / "logs" / "attempt-1")
+    assert (run.trajectories, run.logs(1)) == (path / "trajectories", path / "logs" / "attempt-1")
     config = json.loads((path / "config.json").read_text())
-    assert config == {"schema": "asynckit.config/1", "digest": "abc", "config": {"rollout": {"n": 4}}}
+    assert config == {
+        "schema": "asynckit.config/1",
+        "digest": "abc",
+        "identity": "xyz",
+        "config": {"rollout": {"n": 4}},
+    }
     assert json.loads((path / "summary.json").read_text()) == {"samples": 8}
     assert not list(path.glob(".*"))
 
@@ -82,7 +87,7 @@ def test_a_run_in_progress_is_not_overwritten(tmp_path: Path) -> None:
     """Two processes never write into one folder."""
     with RunDirectory.reserve(tmp_path / "a", overwrite=False) as (run, accept):
         accept()
-        run.write_config({}, "d")
+        run.write_config({}, "d", "i")
         with (
             pytest.raises(UsageError, match="another process"),
             RunDirectory.reserve(run.path, overwrite=True),

@@ -1,0 +1,88 @@
+"""What is still to be generated: handed out in order, and given back when what ran it has died.
+
+A group that was running when its rollouter died may be what killed it, or a bystander. The first time it runs
+again among others; if it is there when a rollouter dies once more, it is a suspect and runs alone, so that
+the next death has one culprit.
+"""
+
+import asyncio
+from collections import Counter, deque
+from collections.abc import Callable, Iterable
+
+from asynckit.rollout.group import Group
+
+
+class Backlog:
+    """Groups that wait to run, for several takers on one event loop.
+
+    Args:
+        groups: in order.
+    """
+
+    def __init__(self, groups: Iterable[Group]) -> None:
+        self._waiting = deque(groups)
+        self._suspects: deque[Group] = deque()
+        self._out: dict[str, Group] = {}
+        self._deaths: Counter[str] = Counter()
+        self._changed = asyncio.Condition()
+
+    @property
+    def out(self) -> list[str]:
+        """The groups that were taken and have neither ended nor been given back."""
+        return list(self._out)
+
+    def deaths(self, group_id: str) -> int:
+        """How often what ran this group has died."""
+        return self._deaths[group_id]
+
+    def is_suspect(self, group_id: str) -> bool:
+        """Whether this group has to run alone."""
+        return self._deaths[group_id] > 1
+
+    async def take(self, idle: Callable[[], bool]) -> Group | None:
+        """The next group to run; waits while some may still be given back. None when all have ended.
+
+        Args:
+            idle: whether the taker runs nothing: only then it gets a suspect.
+        """
+        async with self._changed:
+            await self._changed.wait_for(lambda: self._ready(idle) or not (self._out or self._suspects))
+            queue = self._ready(idle)
+            if not queue:
+                return None
+            group = queue.popleft()
+            self._out[group.id] = group
+            return group
+
+    async def end(self, group_ids: Iterable[str]) -> None:
+        """These groups have ended for good."""
+        async with self._changed:
+            for group_id in group_ids:
+                self._out.pop(group_id, None)
+            self._changed.notify_all()
+
+    async def give_back(self, group_ids: Iterable[str], *, blamed: bool) -> list[Group]:
+        """Groups that ran are to run again, before those that never did; returns them.
+
+        Args:
+            group_ids: those that are not out are passed over.
+            blamed: whether one of them may have killed what ran them.
+        """
+        async with self._changed:
+            groups = [self._out.pop(group_id) for group_id in group_ids if group_id in self._out]
+            if blamed:
+                self._deaths.update(group.id for group in groups)
+            for group in reversed(groups):
+                (self._suspects if self.is_suspect(group.id) else self._waiting).appendleft(group)
+            self._changed.notify_all()
+        return groups
+
+    async def wake(self) -> None:
+        """Let takers look again at whether they are idle."""
+        async with self._changed:
+            self._changed.notify_all()
+
+    def _ready(self, idle: Callable[[], bool]) -> deque[Group] | None:
+        if self._suspects and idle():
+            return self._suspects
+        return self._waiting or None

@@ -1,0 +1,189 @@
+"""What became of every group, on the disk before anybody relies on it.
+
+A group goes ``submitted`` → ``running`` → ``completed`` → ``committed``, and back to ``submitted`` when what
+ran it died. *Completed* means that its records are in the ledger, *committed* that they are in a trajectory
+file. So a process may be killed at any moment: what is completed is never generated again, and what is
+committed is never written again.
+
+The ledger is one SQLite file in write-ahead mode with one writer, the task runner. A transaction survives the
+death of the process at once and that of the machine soon; a ledger that lags behind the trajectory files
+after a power cut is brought up to date from them, see :mod:`asynckit.rollout.recovery`.
+"""
+
+import sqlite3
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from asynckit.errors import InputError, WorkFailed
+from asynckit.rollout.group import FinishedGroup, GroupStatus
+from asynckit.rollout.record import from_json, to_json
+
+NAME = "ledger.sqlite"
+SCHEMA_VERSION = 1
+_TABLES = """
+CREATE TABLE groups (
+    position INTEGER PRIMARY KEY,
+    id TEXT NOT NULL UNIQUE,
+    state TEXT NOT NULL DEFAULT 'submitted',
+    attempts INTEGER NOT NULL DEFAULT 0,
+    status TEXT,
+    records TEXT,
+    part TEXT
+) STRICT;
+CREATE INDEX by_state ON groups (state);
+"""
+
+
+class Ledger:
+    """The states of a run's groups.
+
+    Args:
+        path: the file; made if it is not there.
+
+    Raises:
+        InputError: the file is no ledger, or one of another version.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        # The sink's thread and the event loop take turns.
+        self._lock = threading.Lock()
+        self._database = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=30.0)
+        try:
+            self._prepare()
+        except sqlite3.DatabaseError as error:
+            self._database.close()
+            raise InputError(
+                f"the run's ledger cannot be read: {error}", where=str(path), mend="the file is damaged"
+            ) from error
+
+    def _prepare(self) -> None:
+        self._database.execute("PRAGMA journal_mode = WAL")
+        self._database.execute("PRAGMA synchronous = NORMAL")
+        (version,) = self._database.execute("PRAGMA user_version").fetchone()
+        if version not in (0, SCHEMA_VERSION):
+            raise InputError(
+                f"the run's ledger has version {version}, this asynckit writes {SCHEMA_VERSION}",
+                where=str(self._path),
+                mend="resume with the asynckit that began the run",
+            )
+        if version == 0:
+            self._database.executescript(f"BEGIN; {_TABLES} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;")
+
+    def submit(self, ids: Sequence[str]) -> None:
+        """Enter new groups in order; those that are known keep their state."""
+        with self._transaction() as database:
+            database.executemany("INSERT OR IGNORE INTO groups (id) VALUES (?)", ((each,) for each in ids))
+
+    def start(self, group_id: str) -> int:
+        """A group starts to run; returns which attempt that is, from 1."""
+        with self._transaction() as database:
+            (attempts,) = database.execute(
+                "UPDATE groups SET state = 'running', attempts = attempts + 1 WHERE id = ? "
+                "RETURNING attempts",
+                (group_id,),
+            ).fetchone()
+        return int(attempts)
+
+    def give_back(self, group_ids: Iterable[str]) -> None:
+        """What ran these groups is gone, and so is what it had done."""
+        with self._transaction() as database:
+            database.executemany(
+                "UPDATE groups SET state = 'submitted' WHERE id = ? AND state = 'running'",
+                ((each,) for each in group_ids),
+            )
+
+    def complete(self, groups: Iterable[FinishedGroup]) -> list[FinishedGroup]:
+        """Keep the records of finished groups; returns the groups that had not been completed before."""
+        new = []
+        with self._transaction() as database:
+            for group in groups:
+                lines = "\n".join(map(to_json, group.trajectories))
+                changed = database.execute(
+                    "UPDATE groups SET state = 'completed', status = ?, records = ? "
+                    "WHERE id = ? AND state IN ('submitted', 'running')",
+                    (group.status.value, lines, group.id),
+                )
+                if changed.rowcount:
+                    new.append(group)
+        return new
+
+    def commit(self, part: str, groups: Iterable[tuple[str, GroupStatus]]) -> None:
+        """The records of these groups are in a trajectory file, which is on the disk."""
+        with self._transaction() as database:
+            database.executemany(
+                "UPDATE groups SET state = 'committed', status = ?, records = NULL, part = ? WHERE id = ?",
+                [(status.value, part, group_id) for group_id, status in groups],
+            )
+
+    def ids(self) -> list[str]:
+        """All groups, in the order in which they were submitted."""
+        return [row[0] for row in self._rows("SELECT id FROM groups ORDER BY position")]
+
+    def owed(self) -> list[str]:
+        """The groups that are not completed, in the order in which they were submitted."""
+        return [
+            row[0]
+            for row in self._rows(
+                "SELECT id FROM groups WHERE state IN ('submitted', 'running') ORDER BY position"
+            )
+        ]
+
+    def uncommitted(self) -> list[FinishedGroup]:
+        """The groups that are completed and in no trajectory file, with their records."""
+        rows = self._rows(
+            "SELECT id, status, records FROM groups WHERE state = 'completed' ORDER BY position"
+        )
+        return [
+            FinishedGroup(
+                group_id,
+                GroupStatus(status),
+                tuple(from_json(line, where=f"{self._path}:{group_id}") for line in records.split("\n")),
+            )
+            for group_id, status, records in rows
+        ]
+
+    def parts(self) -> set[str]:
+        """Names of the trajectory files that the ledger knows."""
+        return {row[0] for row in self._rows("SELECT DISTINCT part FROM groups WHERE part IS NOT NULL")}
+
+    def counts(self) -> dict[str, int]:
+        """How many groups are completed or committed, by how they ended."""
+        return dict(
+            self._rows("SELECT status, COUNT(*) FROM groups WHERE status IS NOT NULL GROUP BY status")
+        )
+
+    def close(self) -> None:
+        """Let go of the file."""
+        with self._lock:
+            self._database.close()
+
+    @contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        """All of the block's changes or none.
+
+        Raises:
+            WorkFailed: the disk refuses.
+        """
+        with self._lock:
+            try:
+                self._database.execute("BEGIN IMMEDIATE")
+                try:
+                    yield self._database
+                except BaseException:
+                    self._database.execute("ROLLBACK")
+                    raise
+                self._database.execute("COMMIT")
+            except sqlite3.OperationalError as error:
+                raise WorkFailed(
+                    f"the run's ledger cannot be written: {error}",
+                    where=str(self._path),
+                    mend="free some space or mend the disk; then continue with --resume",
+                ) from error
+
+    def _rows(self, query: str) -> list[tuple[Any, ...]]:
+        with self._lock:
+            return list(self._database.execute(query))

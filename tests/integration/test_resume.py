@@ -1,0 +1,203 @@
+"""Whatever is killed, a run ends with the records of an undisturbed one, each of them once."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from command_line import TINY, environment
+
+from asynckit.rollout.sinks import read_trajectories
+
+# Takes its time, so that there are moments to kill something at.
+REWARD = """
+import time
+
+def length(response):
+    time.sleep(0.05)
+    return float(len(response))
+"""
+GROUPS, SAMPLES = 24, 2
+VICTIMS = {
+    "rollouter": "ray::FullyAsyncRollouter",
+    "queue": "ray::MessageQueue",
+    "reward worker": "ray::RewardWorker",
+    "task runner": "ray::FullyAsyncTaskRunner",
+}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A working folder with prompts and a reward."""
+    path = tmp_path_factory.mktemp("runs")
+    lines = [json.dumps({"prompt": f"{index} + 1 = "}) for index in range(GROUPS)]
+    (path / "sums.jsonl").write_text("\n".join(lines) + "\n")
+    (path / "rewards.py").write_text(REWARD)
+    return path
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tiny_llama: Path, folder: Path) -> list[str]:
+    """The records of a run that nobody disturbs."""
+    assert start(tiny_llama, folder, "undisturbed").wait(120) == 0
+    return records(folder / "undisturbed")
+
+
+def start(model: Path, folder: Path, out: str, **extra: str) -> subprocess.Popen[bytes]:
+    """Begin a run in a session of its own."""
+    settings = ("rollout.part_samples=8", "rollout.queue_size=4", "engine.deterministic=true")
+    command = ["rollout", "-m", str(model), "-p", "sums.jsonl", "--reward", "rewards:length", "-o", out]
+    return subprocess.Popen(
+        [sys.executable, "-m", "asynckit", *command, "-n", str(SAMPLES), *settings, *TINY],
+        cwd=folder,
+        env=environment(**extra),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+
+
+def resume(folder: Path, out: str) -> dict[str, Any]:
+    """Go on with a run; returns its summary."""
+    done = subprocess.run(
+        [sys.executable, "-m", "asynckit", "rollout", "--resume", "-o", out, "--json", "--quiet"],
+        cwd=folder,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return dict(json.loads(done.stdout))
+
+
+def records(run: Path) -> list[str]:
+    """A run's records without what differs from try to try, in one order; none of them is there twice."""
+    found = [asdict(each) for each in read_trajectories(run / "trajectories")]
+    assert len({each["uid"] for each in found}) == len(found)
+    for each in found:
+        del each["timing"], each["attempt"]
+    return sorted(json.dumps(each) for each in found)
+
+
+def family(mark: str) -> dict[int, str]:
+    """Command lines of the processes that have ``mark`` in their environment, by process id."""
+    found = {}
+    for entry in Path("/proc").iterdir():
+        try:
+            if entry.name.isdigit() and mark.encode() in (entry / "environ").read_bytes():
+                found[int(entry.name)] = (entry / "cmdline").read_text()
+        except OSError:
+            continue  # it ended while we looked
+    return found
+
+
+def kill(pids: list[int]) -> None:
+    """End processes as the kernel's memory killer does."""
+    for pid in pids:
+        try:
+            os.kill(pid, signal.SIGKILL)
+        except ProcessLookupError:
+            continue  # it died with another one
+
+
+def wait_for_parts(run: Path, count: int, process: subprocess.Popen[bytes]) -> None:
+    """Wait until so many parts are on the disk."""
+    deadline = time.monotonic() + 90
+    while len(list(run.glob("trajectories/part-*"))) < count:
+        assert process.poll() is None, "it ended before it could be killed"
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+@pytest.mark.parametrize("victim", [*VICTIMS, "everything"])
+def test_what_is_killed_costs_no_record(
+    victim: str, tiny_llama: Path, folder: Path, undisturbed: list[str]
+) -> None:
+    """One part dies in mid-run: the run heals itself or is resumed, and nothing is lost or there twice."""
+    out, mark = victim.replace(" ", "-"), uuid4().hex
+    with start(tiny_llama, folder, out, TEST_MARK=mark) as process:
+        wait_for_parts(folder / out, 2, process)
+        pids = family(mark)
+        if victim != "everything":
+            pids = {pid: command for pid, command in pids.items() if VICTIMS[victim] in command}
+            assert pids
+        kill(list(pids))
+        code = process.wait(120)
+    assert code == {"task runner": 1, "everything": -signal.SIGKILL}.get(victim, 0)
+    kill(list(family(mark)))  # what is left where nobody could clean up
+    summary = resume(folder, out)
+    assert summary["groups"] == {"completed": GROUPS, "failed": 0, "cancelled": 0}
+    assert records(folder / out) == undisturbed
+
+
+def test_an_interrupted_run_goes_on(tiny_llama: Path, folder: Path, undisturbed: list[str]) -> None:
+    """Ctrl-C, then --resume, then --resume again, which has nothing to do and says so with exit code 0."""
+    with start(tiny_llama, folder, "interrupted") as process:
+        wait_for_parts(folder / "interrupted", 1, process)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(60) == 130
+    assert resume(folder, "interrupted")["groups"]["completed"] == GROUPS
+    assert resume(folder, "interrupted")["submitted"] == GROUPS
+    assert records(folder / "interrupted") == undisturbed
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (("--resume",), 2, "--out"),
+        (("--resume", "--overwrite", "-o", "undisturbed"), 2, "replaces"),
+        (("--resume", "-o", "nowhere"), 2, "no run to resume"),
+        (("--resume", "-o", "undisturbed", "-n", "3"), 3, "other settings"),
+        (("--resume", "-o", "undisturbed", "prompts.limit=3"), 3, "other settings"),
+    ],
+)
+@pytest.mark.usefixtures("undisturbed")
+def test_a_resume_that_can_t_be_is_refused(
+    arguments: tuple[str, ...], code: int, words: str, folder: Path
+) -> None:
+    """With what is wrong and what to do, before Ray starts; the run is left as it was."""
+    before = records(folder / "undisturbed")
+    done = subprocess.run(
+        [sys.executable, "-m", "asynckit", "rollout", *arguments],
+        cwd=folder,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == code, done.stderr
+    assert words in done.stderr
+    assert "Traceback" not in done.stderr
+    assert records(folder / "undisturbed") == before
+
+
+@pytest.mark.usefixtures("undisturbed")
+def test_other_prompts_are_refused(folder: Path) -> None:
+    """The file has changed since: what is owed could not be told any more."""
+    prompts = folder / "sums.jsonl"
+    whole = prompts.read_text()
+    prompts.write_text(whole.replace("3 + 1", "3 + 2"))
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", "asynckit", "rollout", "--resume", "-o", "undisturbed"],
+            cwd=folder,
+            env=environment(),
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+    finally:
+        prompts.write_text(whole)
+    assert done.returncode == 4, done.stderr
+    assert "the prompts are not those of the run" in done.stderr
