@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
-from transformers import AttentionInterface, AttentionMaskInterface
+from transformers import AttentionInterface
 
 NAME = "asynckit"
 # Arguments that say nothing new: positions and causality follow from the batch, the rest is bookkeeping.
@@ -120,6 +120,6 @@ def attend(
     return out_THD.unsqueeze(0), None
 
 
+# No mask function is registered beside it, as who sees what follows from the batch. Without one, transformers
+# makes no mask at all; with one, it first looks for packed sequences, for which the host waits for the GPU.
 AttentionInterface.register(NAME, attend)
-# No dense mask is built: who sees what follows from the batch.
-AttentionMaskInterface.register(NAME, lambda *_, **__: None)

@@ -40,6 +40,11 @@ class EngineConfig:
             "help": "on a CPU: fuse and pack weights, compile kernels; off runs the model's plain code"
         },
     )
+    cuda_graphs: bool = field(default=True, metadata={"help": "on a GPU: replay decode steps as CUDA graphs"})
+    compile: bool = field(
+        default=False,
+        metadata={"help": "run the model's layers through torch.compile: slower start, meant for GPUs"},
+    )
     threads: int | None = field(
         default=None, metadata={"help": "CPU threads; torch's choice by default", "min": 1}
     )

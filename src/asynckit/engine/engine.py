@@ -9,6 +9,7 @@ thread-safe: one caller drives it, see :mod:`asynckit.engine.driver`.
 import math
 from collections.abc import Callable, Iterable, Mapping
 from collections.abc import Sequence as SequenceOf
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -18,7 +19,9 @@ from transformers.pytorch_utils import Conv1D
 from asynckit.engine.adapters import AdapterStore
 from asynckit.engine.admission import check_room
 from asynckit.engine.blocks import BlockPool
+from asynckit.engine.compiled import check_compile, compile_layers
 from asynckit.engine.config import EngineConfig
+from asynckit.engine.decode_graphs import CudaCapture, DecodeGraphs
 from asynckit.engine.deterministic import fix_shapes
 from asynckit.engine.grammar import Grammars, Matcher
 from asynckit.engine.kv_cache import KVCache
@@ -35,6 +38,7 @@ from asynckit.engine.sample_state import SampleState
 from asynckit.engine.sampler import Draw, sample
 from asynckit.engine.scheduler import Plan, Scheduler, Statistics
 from asynckit.engine.self_check import check_against_own_code
+from asynckit.engine.staging import index
 from asynckit.engine.text import StopStrings
 from asynckit.engine.validate import check_request, ending_ids
 from asynckit.engine.weights import WeightSlots, open_source
@@ -95,6 +99,7 @@ class Engine:
         if config.threads:
             torch.set_num_threads(config.threads)
         device = choose_device(config)
+        check_compile(config, device)
         dtype = choose_dtype(config, device)
         network = load_model(
             model.path, dtype=dtype, device=device, trust_remote_code=model_config.trust_remote_code
@@ -103,7 +108,9 @@ class Engine:
         longest = _max_model_len(config, int(network.config.max_position_embeddings))
         shape = cache_shape(network.config)
         blocks = _block_count(config, longest, shape.bytes_per_token(dtype.itemsize), device)
-        cache = KVCache(shape, blocks, config.block_size, dtype, device)
+        replays = config.cuda_graphs and device.type == "cuda"
+        spare = int(replays)  # a block for the graphs' rows that no sequence needs
+        cache = KVCache(shape, blocks + spare, config.block_size, dtype, device)
         scheduler = Scheduler(
             BlockPool(blocks, config.block_size),
             max_running=config.max_running,
@@ -115,7 +122,15 @@ class Engine:
         weights.add_parameters(network)
         if config.deterministic:
             _make_deterministic(network, kernels, config.block_size)
-        runner = ModelRunner(network, cache, config.block_size, kernels)
+        if config.compile:
+            compile_layers(network)
+        new_capture = partial(CudaCapture, device)
+        graphs = (
+            DecodeGraphs(network, cache, config.block_size, config.max_running, new_capture)
+            if replays
+            else None
+        )
+        runner = ModelRunner(network, cache, config.block_size, kernels, graphs, config.compile)
         check_against_own_code(runner, str(model.path))
         adapters = AdapterStore(LoraLayers(network, kernels), config, network.dtype)
         eos_ids = eos_token_ids(model.path, tokenizer)
@@ -162,6 +177,8 @@ class Engine:
         """
         self._open.check_version(version)
         self._weights.apply(open_source(new))
+        if self._runner:
+            self._runner.weights_changed()
         self._open.weights_changed(version, on_update)
 
     def has_work(self) -> bool:
@@ -228,7 +245,7 @@ class Engine:
         assert end == len(logits_LV)
         if not sequences:
             return []
-        logits_BV = logits_LV if rows == list(range(end)) else logits_LV[torch.tensor(rows)]
+        logits_BV = logits_LV if rows == list(range(end)) else logits_LV[index(rows, logits_LV.device)]
         draws = [self._draw(s) for s in sequences]
         sampled = zip(*sample(logits_BV, draws, kernels), strict=True)
         return [self._extend(s, *choice) for s, choice in zip(sequences, sampled, strict=True)]

@@ -21,6 +21,7 @@ from torch import nn
 
 from asynckit.engine.adapter_files import Delta
 from asynckit.engine.native import Kernels
+from asynckit.engine.staging import integers
 
 
 @dataclass(frozen=True)
@@ -43,12 +44,12 @@ def adapter_rows(slot_of_T: Sequence[int | None], device: torch.device) -> Adapt
     pairs = sorted((slot, row) for row, slot in enumerate(slot_of_T) if slot is not None)
     if not pairs:
         return None
-    row_R = torch.tensor([row for _, row in pairs], device=device)
     slots = [slot for slot, _ in pairs]
+    row_R, slot_R = integers(device, [row for _, row in pairs], slots)
     runs = [(slot, len(list(run))) for slot, run in groupby(slots)]
     parts = row_R.split([length for _, length in runs])  # type: ignore[no-untyped-call]
     groups = tuple((slot, part) for (slot, _), part in zip(runs, parts, strict=True))
-    return AdapterRows(row_R, torch.tensor(slots, device=device), groups)
+    return AdapterRows(row_R, slot_R, groups)
 
 
 class LoraState:

@@ -1,6 +1,7 @@
 """Hugging Face model classes made ready to step: loaded, checked, and run over one packed row of tokens."""
 
 import os
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,12 +11,16 @@ from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
 from asynckit.engine.attention import NAME, Batch, Span
+from asynckit.engine.compiled import plainly
 from asynckit.engine.config import EngineConfig
+from asynckit.engine.decode_graphs import DecodeGraphs
 from asynckit.engine.kv_cache import CacheShape, KVCache
 from asynckit.engine.native import Kernels, supports
 from asynckit.engine.native_attention import NativeBatch
+from asynckit.engine.packed_pass import run_packed
 from asynckit.engine.plan import Plan
 from asynckit.engine.prompt_scores import logit_rows
+from asynckit.engine.staging import integers
 from asynckit.engine.torch_attention import TorchBatch
 from asynckit.errors import DependencyError, InputError
 from asynckit.models.gguf import quiet_transformers
@@ -46,7 +51,7 @@ def choose_dtype(config: EngineConfig, device: torch.device) -> torch.dtype:
     if config.dtype != "auto":
         return _DTYPES[config.dtype]
     if device.type == "cuda":
-        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
+        return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
     return torch.bfloat16 if _cpu_has_bf16() else torch.float32
 
 
@@ -130,19 +135,24 @@ class ModelRunner:
         cache: its KV cache.
         block_size: tokens per block of the cache.
         kernels: C kernels, where the model runs on a CPU that has them.
+        graphs: replay decode steps, where the model runs on a GPU.
+        compiled: whether the model's layers are compiled by torch.compile.
     """
 
     model: PreTrainedModel
     cache: KVCache
     block_size: int
     kernels: Kernels | None = None
+    graphs: DecodeGraphs | None = None
+    compiled: bool = False
 
     @torch.inference_mode()
     def forward(self, plan: Plan) -> torch.Tensor:
         """Run the pass; returns the logits ``[S, V]`` of rows that sample or are scored, in plan order."""
         for source, target in plan.copies:
             self.cache.copy(source, target)
-        device = self.cache.keys.device
+        if self.graphs and (logits_SV := self.graphs.run(plan.chunks)) is not None:
+            return logits_SV
         tokens: list[int] = []
         positions: list[int] = []
         wanted_rows: list[int] = []
@@ -153,18 +163,23 @@ class ModelRunner:
             tokens += chunk.sequence.tokens[span.start : span.end]
             positions += range(span.start, span.end)
             wanted_rows += range(len(tokens) - logit_rows(chunk), len(tokens))
-        output = self.model(
-            input_ids=torch.tensor([tokens], device=device),
-            position_ids=torch.tensor([positions], device=device),
-            use_cache=False,
-            logits_to_keep=torch.tensor(wanted_rows, dtype=torch.long, device=device),
-            batch=self._batch(spans),
-        )
-        return output.logits[0]  # type: ignore[no-any-return]
+        device = self.cache.keys.device
+        token_T, position_T, wanted_S = integers(device, tokens, positions, wanted_rows)
+        every = len(wanted_rows) == len(tokens)
+        adapted = any(chunk.sequence.adapter is not None for chunk in plan.chunks)
+        with plainly() if adapted and self.compiled else nullcontext():
+            return run_packed(
+                self.model, token_T, position_T, self._batch(spans), None if every else wanted_S
+            )
+
+    def weights_changed(self) -> None:
+        """Say that the model has new weights."""
+        if self.graphs:
+            self.graphs.weights_changed()
 
     def _batch(self, spans: list[Span]) -> Batch:
         shape = self.cache.shape
         if self.kernels is None or not supports(shape.head_dim, self.block_size):
-            return TorchBatch(self.cache, self.block_size, spans)
+            return TorchBatch.of(self.cache, self.block_size, spans)
         group = self.model.config.num_attention_heads // shape.kv_heads
         return NativeBatch(self.cache, self.block_size, spans, self.kernels, group)

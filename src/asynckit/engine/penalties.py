@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from asynckit.engine.sample_state import Ids, SampleState
+from asynckit.engine.staging import to_device
 
 
 def adjust(logits_RV: torch.Tensor, states: Sequence[SampleState]) -> torch.Tensor:
@@ -38,7 +39,7 @@ def _pairs(states: Sequence[SampleState], ids: Callable[[SampleState], Ids]) -> 
 
 
 def _on(like: torch.Tensor, *arrays: NDArray[np.generic]) -> tuple[torch.Tensor, ...]:
-    return tuple(torch.from_numpy(array).to(like.device) for array in arrays)
+    return tuple(to_device(torch.from_numpy(array), like.device) for array in arrays)
 
 
 def _add_bias(logits_RV: torch.Tensor, states: Sequence[SampleState]) -> None:

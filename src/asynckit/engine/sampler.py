@@ -23,6 +23,7 @@ from asynckit.engine.penalties import adjust
 from asynckit.engine.request import Likeliest
 from asynckit.engine.sample_state import SampleState
 from asynckit.engine.softmax import Softmax
+from asynckit.engine.staging import index, to_device
 from asynckit.engine.truncation import draw_truncated, likeliest
 
 MOST_TOP_LOGPROBS = 20
@@ -64,13 +65,13 @@ def sample(logits_BV: torch.Tensor, draws: SequenceOf[Draw], kernels: Kernels | 
     softmax = Softmax.of(logits_BV, [draw.sampling.temperature for draw in draws], kernels)
     adjusted = [row for row, draw in enumerate(draws) if draw.state]
     plain = [row for row, draw in enumerate(draws) if not draw.state]
-    token_B = torch.empty(len(draws), dtype=torch.long, device=logits_BV.device)
+    parts: list[tuple[list[int], torch.Tensor]] = []
     if plain:
-        token_B[plain] = _choose(softmax.rows(plain), [draws[row] for row in plain])
+        parts.append((plain, _choose(softmax.rows(plain), [draws[row] for row in plain])))
     if adjusted:
-        token_B[adjusted] = _choose_adjusted(
-            logits_BV[adjusted].float(), [draws[row] for row in adjusted], kernels
-        )
+        logits_RV = logits_BV[index(adjusted, logits_BV.device)].float()
+        parts.append((adjusted, _choose_adjusted(logits_RV, [draws[row] for row in adjusted], kernels)))
+    token_B = _joined(parts)
     logprob_B = softmax.logprobs(token_B.clamp(min=0)[:, None]).squeeze(1)
     tops = _top_logprobs(softmax, [draw.sampling.top_logprobs for draw in draws])
     return Sampled(token_B.tolist(), logprob_B.tolist(), tops)
@@ -85,8 +86,7 @@ def score(
 ) -> tuple[list[float], list[Likeliest]]:
     """Logprobs of given tokens, and the ``top`` likeliest instead of each, as :func:`sample` reports them."""
     softmax = Softmax.of(logits_TV, [sampling.temperature] * len(token_T), kernels)
-    tokens = torch.tensor(token_T, dtype=torch.long, device=logits_TV.device)
-    logprobs: list[float] = softmax.logprobs(tokens[:, None]).squeeze(1).tolist()
+    logprobs: list[float] = softmax.logprobs(index(token_T, logits_TV.device)[:, None]).squeeze(1).tolist()
     return logprobs, _top_logprobs(softmax, [top] * len(token_T))
 
 
@@ -99,19 +99,30 @@ def _choose_adjusted(logits_RV: torch.Tensor, draws: list[Draw], kernels: Kernel
 
 def _choose(softmax: Softmax, draws: list[Draw]) -> torch.Tensor:
     """Token ids ``[B]``: the likeliest for greedy rows, drawn for the others."""
-    token_B = torch.empty(len(draws), dtype=torch.long, device=softmax.peak_B.device)
+    device = softmax.peak_B.device
+    parts: list[tuple[list[int], torch.Tensor]] = []
     greedy = [row for row, draw in enumerate(draws) if draw.sampling.temperature == 0]
     cut = [row for row, draw in enumerate(draws) if draw.sampling.temperature and draw.sampling.cuts]
     free = [row for row, draw in enumerate(draws) if draw.sampling.temperature and not draw.sampling.cuts]
     if greedy:
-        token_B[greedy] = softmax.rows(greedy).best_B
+        parts.append((greedy, softmax.rows(greedy).best_B))
     if cut:
         part, params = softmax.rows(cut), [draws[row].sampling for row in cut]
-        token_B[cut] = draw_truncated(
-            part.scaled(), part.totals(), params, _uniform(draws, cut, token_B.device)
-        )
+        uniform_R = _uniform(draws, cut, device)
+        parts.append((cut, draw_truncated(part.scaled(), part.totals(), params, uniform_R)))
     if free:
-        token_B[free] = _invert(softmax.rows(free), _uniform(draws, free, token_B.device))
+        parts.append((free, _invert(softmax.rows(free), _uniform(draws, free, device))))
+    return _joined(parts)
+
+
+def _joined(parts: list[tuple[list[int], torch.Tensor]]) -> torch.Tensor:
+    """The tokens of all rows ``[B]`` from those of some rows each, which together are all."""
+    if len(parts) == 1:
+        return parts[0][1]
+    device = parts[0][1].device
+    token_B = torch.empty(sum(len(rows) for rows, _ in parts), dtype=torch.long, device=device)
+    for rows, token_R in parts:
+        token_B[index(rows, device)] = token_R
     return token_B
 
 
@@ -119,7 +130,7 @@ def _uniform(draws: list[Draw], rows: list[int], device: torch.device) -> torch.
     numbers = [
         uniform(draw.sampling.seed, draw.sample_index, draw.position) for draw in (draws[row] for row in rows)
     ]
-    return torch.tensor(numbers, dtype=torch.float64, device=device)
+    return to_device(torch.tensor(numbers, dtype=torch.float64), device)
 
 
 def _invert(softmax: Softmax, uniform_B: torch.Tensor) -> torch.Tensor:
@@ -135,10 +146,10 @@ def _invert(softmax: Softmax, uniform_B: torch.Tensor) -> torch.Tensor:
     )
     # The clamps matter for NaN rows only.
     chunk_B = (upper_BC <= target_B1).sum(-1).clamp(max=upper_BC.shape[1] - 1)
-    index = torch.arange(len(chunk_B), device=chunk_B.device)
+    row_B = torch.arange(len(chunk_B), device=chunk_B.device)
     chunk_BS = softmax.chunk(chunk_B)
     inside_BS = chunk_BS.double()
-    below_B1 = (upper_BC[index, chunk_B] - chunk_BS.sum(-1).double())[:, None]
+    below_B1 = (upper_BC[row_B, chunk_B] - chunk_BS.sum(-1).double())[:, None]
     offset_B = (inside_BS.cumsum(-1) <= target_B1 - below_B1).sum(-1)
     # The two ways of summing a chunk may differ by rounding: step back to its last token with any weight.
     last_B = (CHUNK - 1) - (inside_BS > 0).flip(-1).int().argmax(-1)

@@ -5,9 +5,12 @@ short prompts in one pass and one token after each are compared with the model's
 prompt at a time.
 """
 
+from contextlib import nullcontext
+
 import torch
 
 from asynckit.engine.attention import NAME
+from asynckit.engine.compiled import plainly
 from asynckit.engine.model import ModelRunner
 from asynckit.engine.plan import Chunk, Plan
 from asynckit.engine.request import Request, Sequence
@@ -75,10 +78,11 @@ def _own_logits(runner: ModelRunner, sequences: list[Sequence]) -> torch.Tensor:
     model = runner.model
     model.set_attn_implementation("eager")
     try:
-        rows = [
-            model(input_ids=torch.tensor([s.tokens], device=model.device), use_cache=False).logits[0, -1]
-            for s in sequences
-        ]
+        with plainly() if runner.compiled else nullcontext():
+            rows = [
+                model(input_ids=torch.tensor([s.tokens], device=model.device), use_cache=False).logits[0, -1]
+                for s in sequences
+            ]
     finally:
         model.set_attn_implementation(NAME)
     return torch.stack(rows).float()

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import torch
 
 from asynckit.engine.native import CHUNK, Kernels
+from asynckit.engine.staging import index, to_device
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ class Softmax:
     @classmethod
     def of(cls, logits_BV: torch.Tensor, temperatures: Sequence[float], kernels: Kernels | None) -> "Softmax":
         """Take logits apart; a temperature of 0 counts as 1."""
-        temperature_B = torch.tensor([each or 1.0 for each in temperatures], device=logits_BV.device)
+        temperature_B = to_device(torch.tensor([each or 1.0 for each in temperatures]), logits_BV.device)
         parts = (kernels.softmax if kernels else _with_torch)(logits_BV, temperature_B)
         return cls(logits_BV, temperature_B, *parts)
 
@@ -47,9 +48,9 @@ class Softmax:
         """The same for some rows."""
         if len(rows) == len(self.peak_B):
             return self
-        index = torch.tensor(rows, device=self.peak_B.device)
+        row_R = index(rows, self.peak_B.device)
         parts = (self.logits_BV, self.temperature_B, self.peak_B, self.best_B, self.upper_BC)
-        return Softmax(*(part[index] for part in parts))
+        return Softmax(*(part[row_R] for part in parts))
 
     def scaled(self) -> torch.Tensor:
         """Logits over temperature ``[B, V]``, float32."""

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 import torch
 
 from asynckit.engine.config import SamplingParams
+from asynckit.engine.staging import to_device
 
 _CANDIDATES = (256, 8192)  # how many are tried before the whole vocabulary
 
@@ -50,11 +51,8 @@ def draw_truncated(
         Token ids ``[R]``; any id for a row with NaN.
     """
     vocabulary = scaled_RV.shape[1]
-    cuts_R3 = torch.tensor(
-        [(min(p.top_k or vocabulary, vocabulary), p.top_p, p.min_p) for p in params],
-        dtype=torch.float64,
-        device=scaled_RV.device,
-    )
+    cuts = [(min(p.top_k or vocabulary, vocabulary), p.top_p, p.min_p) for p in params]
+    cuts_R3 = to_device(torch.tensor(cuts, dtype=torch.float64), scaled_RV.device)
     token_R = torch.zeros(len(params), dtype=torch.long, device=scaled_RV.device)
     left = torch.arange(len(params), device=scaled_RV.device)
     for count in (*(c for c in _CANDIDATES if c < vocabulary), vocabulary):

@@ -59,7 +59,7 @@ class Stage:
     ) -> torch.Tensor:
         """What torch computes."""
         query, key, value = rows
-        return TorchBatch(self.plain, BLOCK, spans).attend(0, query, key, value, 0.2, window)
+        return TorchBatch.of(self.plain, BLOCK, spans).attend(0, query, key, value, 0.2, window)
 
 
 # Three sequences whose blocks are mixed up: two prompts in chunks, then a step of all three.

@@ -64,10 +64,10 @@ def test_layers_that_compute_the_same_are_changed(family: str, dtype: torch.dtyp
         return KVCache(shape, 4, 16, dtype, torch.device("cpu"))
 
     with torch.inference_mode():
-        expected = model(**inputs, batch=TorchBatch(cache(), 16, spans)).logits
+        expected = model(**inputs, batch=TorchBatch.of(cache(), 16, spans)).logits
         assert speed_up_attention(model, shape, dtype) == count
         found = model(**inputs, batch=NativeBatch(cache(), 16, spans, kernels, 2)).logits
-        again = model(**inputs, batch=TorchBatch(cache(), 16, spans)).logits
+        again = model(**inputs, batch=TorchBatch.of(cache(), 16, spans)).logits
     error = (found - expected).float().norm() / expected.float().norm()
     assert error < (0.03 if dtype is torch.bfloat16 else 1e-5)
     assert torch.equal(again, expected), "another kind of batch still meets the layer's own code"
