@@ -27,6 +27,9 @@ def rollout(
             "--reward", "-r", help="exact_match, last_number, reasoning_gym, none, or module:function."
         ),
     ] = None,
+    engine: Annotated[
+        str | None, typer.Option("--engine", help="torch, or simulated: a clock instead of a model.")
+    ] = None,
     samples: Annotated[int | None, typer.Option("-n", "--samples", help="Samples per prompt.")] = None,
     out: Annotated[
         str | None, typer.Option("--out", "-o", help="Run directory; runs/<date>-<time> by default.")
@@ -68,6 +71,7 @@ def rollout(
             Flag("model.name", model, "--model"),
             Flag("prompts.source", prompts, "--prompts"),
             Flag("reward.name", reward, "--reward"),
+            Flag("rollout.engine", engine, "--engine"),
             Flag("rollout.n", samples, "-n"),
             Flag("rollout.out", out, "--out"),
             Flag("rollout.max_failures", max_failures, "--max-failures"),
@@ -81,6 +85,7 @@ def rollout(
     summary = run_rollout(
         model=root.model,
         engine=root.engine,
+        simulated=root.simulated,
         sampling=root.sampling,
         prompts=root.prompts,
         reward=root.reward,

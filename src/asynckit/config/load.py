@@ -115,8 +115,16 @@ def load_config(
         root=root,
         histories={dotted(path): history for path, history in histories.items()},
         digest=digest_of(plain(root)),
-        identity=digest_of(plain(root, identity=True)),
+        identity=digest_of(_identifying(root)),
     )
+
+
+def _identifying(root: Any) -> dict[str, Any]:
+    """The values that determine what a run produces; the simulated engine's only where it is used."""
+    values = plain(root, identity=True)
+    if values.get("rollout", {}).get("engine") != "simulated":
+        values.pop("simulated", None)
+    return values
 
 
 def as_yaml(values: Any) -> str:

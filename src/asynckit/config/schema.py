@@ -6,6 +6,7 @@ Components receive their own section, never the root.
 from dataclasses import dataclass, field
 
 from asynckit.engine.config import EngineConfig, SamplingParams
+from asynckit.engine.simulated_config import SimulatedConfig
 from asynckit.models.config import ModelConfig
 from asynckit.rollout.config import PromptsConfig, RayConfig, RewardConfig, RolloutConfig
 
@@ -20,4 +21,5 @@ class Root:
     prompts: PromptsConfig = field(default_factory=PromptsConfig)
     reward: RewardConfig = field(default_factory=RewardConfig)
     rollout: RolloutConfig = field(default_factory=RolloutConfig)
+    simulated: SimulatedConfig = field(default_factory=SimulatedConfig)
     ray: RayConfig = field(default_factory=RayConfig)

@@ -50,6 +50,13 @@ class RolloutConfig:
     out: str | None = field(
         default=None, metadata={"help": "run directory; runs/<date>-<time> by default", "identity": False}
     )
+    engine: str = field(
+        default="torch",
+        metadata={
+            "help": "what generates: torch is asynckit's own engine, simulated one with a clock and no model",
+            "choices": ("torch", "simulated"),
+        },
+    )
     format: str = field(
         default="parquet",
         metadata={

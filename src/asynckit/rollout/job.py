@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from asynckit.engine.config import EngineConfig, SamplingParams
+from asynckit.engine.simulated_config import SimulatedConfig
 from asynckit.models.config import ModelConfig
 from asynckit.rollout.config import RewardConfig, RolloutConfig
 
@@ -13,7 +14,7 @@ class Job:
     """One run.
 
     Attributes:
-        model, engine, sampling, reward, rollout: the sections of the configuration.
+        model, engine, simulated, sampling, reward, rollout: the sections of the configuration.
         identity: digest of the settings that determine what the run produces.
         folder: the run directory, absolute.
         import_paths: folders that reward functions may be imported from.
@@ -24,6 +25,7 @@ class Job:
 
     model: ModelConfig
     engine: EngineConfig
+    simulated: SimulatedConfig
     sampling: SamplingParams
     reward: RewardConfig
     rollout: RolloutConfig

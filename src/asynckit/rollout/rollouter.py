@@ -13,14 +13,16 @@ from typing import Any
 
 from jinja2 import TemplateError
 
+from asynckit.engine.clock import Clock, RealClock, VirtualClock
 from asynckit.engine.completion import Completion
 from asynckit.engine.config import SamplingParams
 from asynckit.engine.driver import EngineDriver
-from asynckit.engine.engine import Engine
+from asynckit.engine.protocol import InferenceEngine
 from asynckit.engine.request import Finish, Request
+from asynckit.engine.simulated import SimulatedEngine
 from asynckit.engine.text import cut_at_stop
 from asynckit.errors import InputError, RequestError
-from asynckit.models.resolve import resolve_model
+from asynckit.models.resolve import LocalModel, resolve_model
 from asynckit.models.tokenizer import load_tokenizer, tokenizer_digest
 from asynckit.rollout.group import FinishedGroup, Group, GroupStatus, advantages
 from asynckit.rollout.job import Job
@@ -73,14 +75,16 @@ class FullyAsyncRollouter:
                 f"the prompts are chat messages, but {self._job.model.name} has no chat template",
                 mend="use prompts.chat=false, or a tokenizer with a template (model.tokenizer=…)",
             )
-        self._driver = EngineDriver(self._engine)
+        self._driver = EngineDriver(self._engine, self._clock)
         self._started = time.perf_counter()
 
     def _load(self) -> None:
         local = resolve_model(self._job.model)
         self._tokenizer = load_tokenizer(local, self._job.model)
-        self._engine = Engine.load(self._job.engine, self._job.model, local)
-        self._info = EngineInfo("torch", self._job.model.name, tokenizer_digest(self._tokenizer))
+        self._engine, self._clock = load_engine(self._job, local)
+        self._info = EngineInfo(
+            self._job.rollout.engine, self._job.model.name, tokenizer_digest(self._tokenizer)
+        )
 
     async def generate_group(self, group: Group, attempt: int) -> GroupStatus:
         """Take one group from prompt to queue; returns how it ended once the queue has it.
@@ -89,7 +93,7 @@ class FullyAsyncRollouter:
             group: the group.
             attempt: how often it has been started, from 1.
         """
-        start = time.time()
+        start = self._clock.now()
         try:
             assert self._driver
             prompt_ids = self._encode(group.prompt)
@@ -99,7 +103,8 @@ class FullyAsyncRollouter:
         except (RequestError, InputError) as error:
             prompt_ids = ()
             completions = [
-                Completion(finish=Finish.ERROR, error=str(error), end=time.time()) for _ in range(group.n)
+                Completion(finish=Finish.ERROR, error=str(error), end=self._clock.now())
+                for _ in range(group.n)
             ]
         texts = [self._text(completion) for completion in completions]
         scores = await asyncio.gather(
@@ -216,12 +221,28 @@ class FullyAsyncRollouter:
 
     def _timing(self, group: Group, start: float, completion: Completion) -> Timing:
         first = completion.first_token
+        virtual = isinstance(self._clock, VirtualClock)
+        zero = 0.0 if virtual else self._job.began
         return Timing(
-            queued=group.queued - self._job.began,
-            start=start - self._job.began,
-            first_token=None if first is None else first - self._job.began,
-            end=completion.end - self._job.began,
+            queued=0.0 if virtual else group.queued - zero,
+            start=start - zero,
+            first_token=None if first is None else first - zero,
+            end=completion.end - zero,
         )
+
+
+def load_engine(job: Job, local: LocalModel) -> tuple[InferenceEngine, Clock]:
+    """The engine that a run asks for, and its clock.
+
+    Raises:
+        AsynckitError: it can't be had.
+    """
+    if job.rollout.engine == "simulated":
+        simulated = SimulatedEngine.load(job.engine, job.simulated)
+        return simulated, simulated.clock
+    from asynckit.engine.engine import Engine  # imports torch, which the other engine does without
+
+    return Engine.load(job.engine, job.model, local), RealClock()
 
 
 def failed_group(group: Group, job: Job, error: str) -> FinishedGroup:
@@ -235,7 +256,7 @@ def failed_group(group: Group, job: Job, error: str) -> FinishedGroup:
             status="failed",
             messages=prompt.chat(),
             data_source=prompt.data_source,
-            engine=EngineInfo("torch", job.model.name, ""),
+            engine=EngineInfo(job.rollout.engine, job.model.name, ""),
             ground_truth=prompt.ground_truth,
             error=error,
             extra=dict(prompt.extra),

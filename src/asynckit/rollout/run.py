@@ -12,6 +12,7 @@ from typing import Any
 from asynckit.console import Progress as ProgressBar
 from asynckit.console import print_note
 from asynckit.engine.config import EngineConfig, SamplingParams
+from asynckit.engine.simulated_config import SimulatedConfig
 from asynckit.errors import AsynckitError, InputError, Interrupted, WorkFailed
 from asynckit.models.config import ModelConfig
 from asynckit.models.resolve import resolve_model
@@ -35,6 +36,7 @@ def run_rollout(
     *,
     model: ModelConfig,
     engine: EngineConfig,
+    simulated: SimulatedConfig,
     sampling: SamplingParams,
     prompts: PromptsConfig,
     reward: RewardConfig,
@@ -54,6 +56,7 @@ def run_rollout(
     Args:
         model: what to load.
         engine: how to run it.
+        simulated: how fast and how long, where no model runs.
         sampling: how tokens are chosen.
         prompts: where prompts come from.
         reward: how responses are scored.
@@ -86,6 +89,7 @@ def run_rollout(
         return Job(
             model=model,
             engine=engine,
+            simulated=simulated,
             sampling=sampling,
             reward=reward,
             rollout=rollout,
