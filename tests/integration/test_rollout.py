@@ -104,6 +104,36 @@ def test_a_rollout_writes_every_sample_with_exact_logprobs(
     assert none_left_behind(before)
 
 
+def test_a_simulated_engine_takes_the_model_s_place(asynckit: Run, sums: Path, tiny_llama: Path) -> None:
+    """Everything around the engine is real: prompts' ids, rewards, records, and how the run is resumed."""
+    command = [
+        "rollout",
+        "--engine",
+        "simulated",
+        "-m",
+        str(tiny_llama),
+        "-p",
+        str(sums),
+        "-n",
+        "3",
+        "-o",
+        "out",
+    ]
+    settings = [
+        "simulated.response_tokens=constant(5)",
+        "simulated.vocabulary=300",
+        "simulated.step_seconds=constant(0)",
+    ]
+    done = asynckit(*command, *settings, "--json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["response_tokens"] == 10 * 3 * 5
+    trajectories = list(read_trajectories(sums.parent / "out" / "trajectories"))
+    assert {t.engine.name for t in trajectories} == {"simulated"}
+    assert len({t.uid for t in trajectories}) == 30
+    again = asynckit("rollout", "--resume", "-o", "out", "simulated.response_tokens=constant(6)")
+    assert again.returncode == 3, "what the simulated engine makes is part of what the run makes"
+
+
 def test_the_same_seed_gives_the_same_trajectories(asynckit: Run, tiny_llama: Path, sums: Path) -> None:
     """Two runs with one seed differ in timing only, whatever the number of engines; another seed differs."""
 

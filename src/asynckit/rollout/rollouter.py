@@ -59,7 +59,6 @@ class FullyAsyncRollouter:
         log_to_file(job.folder, name, job.attempt)
         self._job = job
         self._queue = queue
-        self._scored = 0
         self._driver: EngineDriver | None = None
         self._rewards = RewardPool(job.reward, job.import_paths, job.rollout.startup_timeout)
 
@@ -107,9 +106,7 @@ class FullyAsyncRollouter:
                 for _ in range(group.n)
             ]
         texts = [self._text(completion) for completion in completions]
-        scores = await asyncio.gather(
-            *(self._score(group.prompt, text, done) for text, done in zip(texts, completions, strict=True))
-        )
+        scores = await self._score(group.prompt, texts, completions)
         values = [score.value if isinstance(score, Score) else None for score in scores]
         trajectories = tuple(
             self._record(group, index, attempt, prompt_ids, start, *parts)
@@ -131,7 +128,7 @@ class FullyAsyncRollouter:
             self._driver.busy_seconds,
             self._driver.sampled_tokens,
             self._driver.statistics().prefilled_tokens,
-            self._scored,
+            self._rewards.scored,
         )
 
     async def close(self) -> None:
@@ -167,12 +164,17 @@ class FullyAsyncRollouter:
         text: str = self._tokenizer.decode(completion.token_ids, skip_special_tokens=True)
         return cut_at_stop(text, self._job.sampling.stop) if completion.finish is Finish.STOP else text
 
-    async def _score(self, prompt: Prompt, text: str, completion: Completion) -> Score | Failure:
-        if completion.finish is Finish.ERROR:
-            return Failure(completion.error)
-        score = await self._rewards.score(RewardInput(response=text, prompt=prompt))
-        self._scored += 1
-        return score
+    async def _score(
+        self, prompt: Prompt, texts: list[str], completions: list[Completion]
+    ) -> list[Score | Failure]:
+        """Score what the engine could answer."""
+        answered = [done.finish is not Finish.ERROR for done in completions]
+        items = [RewardInput(text, prompt) for text, good in zip(texts, answered, strict=True) if good]
+        scores = iter(await self._rewards.score(items) if items else [])
+        return [
+            next(scores) if good else Failure(done.error)
+            for done, good in zip(completions, answered, strict=True)
+        ]
 
     def _record(
         self,
