@@ -29,13 +29,19 @@ class AdapterNames:
         """A number for ``name``, which :meth:`put` makes valid.
 
         Raises:
-            InputError: the name is taken or empty.
+            InputError: the name is taken, empty or no string.
         """
-        if not name or name in self._numbers:
-            reason = (
-                "an adapter of this name is registered" if name else "an adapter's name must not be empty"
+        where = f"adapter {name!r}"
+        if not isinstance(name, str) or not name:
+            raise InputError(
+                "an adapter's name must be a string and not be empty", where=where, mend="choose another name"
             )
-            raise InputError(reason, where=f"adapter {name!r}", mend="unregister it or choose another name")
+        if name in self._numbers:
+            raise InputError(
+                "an adapter of this name is registered",
+                where=where,
+                mend="unregister it or choose another name",
+            )
         return next(self._count)
 
     def put(self, name: str, number: int) -> None:
@@ -56,7 +62,7 @@ class AdapterNames:
         Raises:
             InputError: no adapter of this name is registered.
         """
-        if name not in self._numbers:
+        if not isinstance(name, str) or name not in self._numbers:  # what is no string may have no hash
             raise InputError("no adapter of this name is registered", where=f"adapter {name!r}")
         return self._numbers[name]
 

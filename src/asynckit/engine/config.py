@@ -37,7 +37,8 @@ class EngineConfig:
     optimize: bool = field(
         default=True,
         metadata={
-            "help": "on a CPU: fuse and pack weights, compile kernels; off runs the model's plain code"
+            "help": "on a CPU: fuse and pack weights, compile kernels, let malloc keep what is freed (in the "
+            "whole process); off runs the model's plain code"
         },
     )
     cuda_graphs: bool = field(default=True, metadata={"help": "on a GPU: replay decode steps as CUDA graphs"})

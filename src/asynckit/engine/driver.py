@@ -20,6 +20,7 @@ from asynckit.engine.completion import Completion
 from asynckit.engine.protocol import InferenceEngine
 from asynckit.engine.request import OnUpdate, Request, TokenEvent
 from asynckit.engine.scheduler import Statistics
+from asynckit.engine.validate import check_types
 from asynckit.errors import RequestError
 
 Answer = TypeVar("Answer")
@@ -103,12 +104,14 @@ class EngineDriver:
         return answer
 
     async def update_weights(
-        self, version: int, new: Path | Mapping[str, Any], on_update: OnUpdate = OnUpdate.KEEP_KV
+        self, version: int, new: Path | str | Mapping[str, Any], on_update: OnUpdate | str = OnUpdate.KEEP_KV
     ) -> None:
         """Replace the weights between two steps; see :meth:`asynckit.engine.engine.Engine.update_weights`.
 
         Raises:
             InputError: they don't fit, or the version doesn't grow. Nothing has changed then.
+            WorkFailed: it broke off after the checks. Every request ends with an error then, and new ones are
+                refused until another update succeeds.
         """
         await self.call(lambda engine: engine.update_weights(version, new, on_update))
 
@@ -179,6 +182,7 @@ class EngineDriver:
         self, request: Request, take: Callable[[TokenEvent, float], None]
     ) -> AsyncIterator[asyncio.Future[None]]:
         """Run a request while inside; leaving early aborts it and waits until the engine has let go of it."""
+        check_types(request)
         if request.id in self._calls:
             raise RequestError("a request with this id is already running", where=f"request {request.id!r}")
         async with self._until_done() as done:

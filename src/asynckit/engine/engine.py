@@ -27,7 +27,7 @@ from asynckit.engine.grammar import Grammars, Matcher
 from asynckit.engine.kv_cache import KVCache
 from asynckit.engine.linear import PackedLinear, optimize
 from asynckit.engine.lora_layers import LoraLayers
-from asynckit.engine.memory import available_bytes, keep_freed_memory
+from asynckit.engine.memory import available_bytes, give_back_freed_memory, keep_freed_memory
 from asynckit.engine.model import ModelRunner, cache_shape, choose_device, choose_dtype, load_model
 from asynckit.engine.native import Kernels, load_kernels, supports
 from asynckit.engine.native_layers import speed_up_attention
@@ -163,23 +163,38 @@ class Engine:
         self._open.abort(request_id)
 
     def update_weights(
-        self, version: int, new: Path | Mapping[str, torch.Tensor], on_update: OnUpdate = OnUpdate.KEEP_KV
+        self,
+        version: int,
+        new: Path | str | Mapping[str, torch.Tensor],
+        on_update: OnUpdate | str = OnUpdate.KEEP_KV,
     ) -> None:
         """Replace the model's weights in place, between two steps; later tokens carry ``version``.
 
         Args:
             version: of the new weights; must grow.
-            new: a model folder, or tensors under the names that the model was saved with.
+            new: a model folder, or tensors under the names that the model was saved with. A folder's files
+                may be replaced meanwhile, but not written to.
             on_update: what becomes of the requests that run.
 
         Raises:
-            InputError: the weights don't fit the model or the version doesn't grow. Nothing has changed then.
+            InputError: the weights don't fit the model, the version doesn't grow, or the engine is closed.
+                Nothing has changed then.
+            WorkFailed: all was checked and the update broke off: a file could not be read, or memory ran out.
+                The weights are mixed then, so every request ends with an error and new ones are refused until
+                another update succeeds.
         """
-        self._open.check_version(version)
-        self._weights.apply(open_source(new))
-        if self._runner:
-            self._runner.weights_changed()
-        self._open.weights_changed(version, on_update)
+        if self._runner is None:
+            raise InputError("the engine is closed", where="update_weights")
+        checked = self._open.check_update(version, on_update)
+        source = open_source(new)
+        self._weights.check(source)
+        try:
+            self._weights.load(source)
+        except BaseException:  # also Ctrl-C: whatever it was, the weights are mixed
+            self._open.weights_broken("an update of its weights broke off")
+            raise
+        self._runner.weights_changed()
+        self._open.weights_changed(version, checked)
 
     def has_work(self) -> bool:
         """Whether a step would do or report anything."""
@@ -216,6 +231,7 @@ class Engine:
         self._runner = None
         self._weights.close()
         self.adapters.close()
+        give_back_freed_memory()
 
     def _may_start(self, sequence: Sequence) -> bool:
         """Whether the sequence's adapter is ready, or there is none."""

@@ -79,8 +79,8 @@ class FusedLinear:
             return
         self._new[index] = weight
         if len(self._new) == len(self.sizes):
-            self.linear.load(torch.cat([self._new[each] for each in range(len(self.sizes))]))
-            self._new = {}
+            parts, self._new = self._new, {}  # nothing is left for the next update, should this one fail here
+            self.linear.load(torch.cat([parts[each] for each in range(len(self.sizes))]))
 
     def load_bias(self, index: int, bias: torch.Tensor) -> None:
         """Take the new bias of one part."""

@@ -5,7 +5,10 @@ from collections.abc import Sequence as SequenceOf
 
 from asynckit.engine.request import Finish, OnUpdate, Request, Sequence, TokenEvent
 from asynckit.engine.scheduler import Scheduler
+from asynckit.engine.validate import check_types
 from asynckit.errors import InputError, RequestError
+
+_MEND = "update the weights again, or load the engine anew"
 
 
 class OpenRequests:
@@ -25,17 +28,23 @@ class OpenRequests:
         self._scheduler = scheduler
         self._let_go = let_go
         self._samples: dict[str, list[Sequence]] = {}
+        self._out_of_order = ""  # why nobody can be served
         self._ended: list[TokenEvent] = []  # ends decided outside a step; the next step reports them
 
     def __contains__(self, request_id: object) -> bool:
-        return request_id in self._samples
+        return isinstance(request_id, str) and request_id in self._samples  # what is no name may have no hash
 
     def check_new(self, request: Request) -> None:
-        """Refuse a request whose id is taken.
+        """Refuse a request whose fields have the wrong types or whose id is taken; comes before other checks.
 
         Raises:
-            RequestError: a request with this id has not ended.
+            RequestError: it does, a request with this id has not ended, or no request can be served any more.
         """
+        check_types(request)
+        if self._out_of_order:
+            raise RequestError(
+                f"the engine serves nobody: {self._out_of_order}", where=f"request {request.id!r}", mend=_MEND
+            )
         if request.id in self:
             raise RequestError("a request with this id is already running", where=f"request {request.id!r}")
 
@@ -46,8 +55,9 @@ class OpenRequests:
 
     def abort(self, request_id: str) -> None:
         """End every sample of a request that has not ended; unknown ids do nothing."""
-        for sequence in list(self._samples.get(request_id, ())):
-            self._ended.append(self.end(sequence, Finish.ABORT))
+        if request_id in self:
+            for sequence in list(self._samples[request_id]):
+                self._ended.append(self.end(sequence, Finish.ABORT))
 
     def end(self, sequence: Sequence, finish: Finish, error: str = "") -> TokenEvent:
         """End one sample; returns the event that says so, for a sample that ends without a token."""
@@ -68,21 +78,40 @@ class OpenRequests:
         """Whether a step would do or report anything."""
         return bool(self._ended) or self._scheduler.has_work()
 
-    def check_version(self, version: int) -> None:
-        """Refuse weights that are not newer than the present ones.
+    def check_update(self, version: int, on_update: OnUpdate | str) -> OnUpdate:
+        """Refuse weights that are not newer than the present ones; returns what becomes of the requests.
 
         Raises:
-            InputError: the version doesn't grow.
+            InputError: the version is no integer or doesn't grow, or ``on_update`` is no :class:`OnUpdate`.
         """
+        where = "update_weights"
+        if type(version) is not int:
+            raise InputError(f"version must be an integer, not {version!r}", where=where, mend="pass an int")
         if version <= self.version:
-            raise InputError(f"the new weights' version {version} is not above the present {self.version}")
+            raise InputError(
+                f"the new weights' version {version} is not above the present {self.version}", where=where
+            )
+        try:
+            return OnUpdate(on_update)
+        except ValueError as error:
+            names = ", ".join(OnUpdate)
+            raise InputError(
+                f"on_update must be one of {names}, not {on_update!r}", where=where, mend="pass one of them"
+            ) from error
 
     def weights_changed(self, version: int, on_update: OnUpdate) -> None:
         """Carry on with new weights: nobody new may build on what the old ones computed and cached."""
         self.version = version
+        self._out_of_order = ""
         self._scheduler.clear_prefix_cache()
         if on_update is OnUpdate.RECOMPUTE_KV:
             self._scheduler.recompute_all()
         elif on_update is OnUpdate.ABORT:
             for request_id in list(self._samples):
                 self.abort(request_id)
+
+    def weights_broken(self, reason: str) -> None:
+        """End everybody with an error and refuse every request, until new weights are whole."""
+        self._out_of_order = reason
+        for sequence in [s for samples in self._samples.values() for s in samples]:
+            self._ended.append(self.end(sequence, Finish.ERROR, reason))

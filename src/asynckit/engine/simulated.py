@@ -131,7 +131,7 @@ class SimulatedEngine:
         self._open.abort(request_id)
 
     def update_weights(
-        self, version: int, new: object = None, on_update: OnUpdate = OnUpdate.KEEP_KV
+        self, version: int, new: object = None, on_update: OnUpdate | str = OnUpdate.KEEP_KV
     ) -> None:
         """Do to the schedule what new weights do in the engine; later tokens carry ``version``.
 
@@ -141,11 +141,10 @@ class SimulatedEngine:
             on_update: what becomes of the requests that run.
 
         Raises:
-            InputError: the version doesn't grow.
+            InputError: the version is no integer or doesn't grow, or ``on_update`` is no :class:`OnUpdate`.
         """
         del new
-        self._open.check_version(version)
-        self._open.weights_changed(version, on_update)
+        self._open.weights_changed(version, self._open.check_update(version, on_update))
 
     def has_work(self) -> bool:
         """Whether a step would do or report anything."""
@@ -205,10 +204,10 @@ class SimulatedEngine:
         return token + (token >= self._eos_id)
 
     def _check(self, request: Request) -> None:
+        self._open.check_new(request)
         where = f"request {request.id!r}"
         if self._closed:
             raise RequestError("the engine is closed", where=where)
-        self._open.check_new(request)
         check_request(request, vocabulary=self._vocabulary, eos_ids=frozenset({self._eos_id}))
         check_room(request, self._scheduler)
         for name in _BEYOND_US:

@@ -1,13 +1,13 @@
 """What a request must look like before it may come near the model, as pure checks.
 
 One bad number in a batch fails everybody in it, so nothing is taken on trust: not even types, as requests
-also come from Python.
+also come from Python. Types come first (:func:`check_types`), because everything else relies on them.
 """
 
 import functools
 import re
 import types
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, get_args, get_origin, get_type_hints
 
 from asynckit.bounds import violations
@@ -21,10 +21,54 @@ _BIAS_LIMIT = 100.0
 _TOKEN_ID = re.compile(r"[0-9]{1,18}")
 
 
+def check_types(request: object) -> None:
+    """Refuse what is not a request, or one with fields of other types than :class:`Request` declares.
+
+    What is in the prompt and in the sampling parameters is left to :func:`check_request`.
+
+    Raises:
+        RequestError: with the first field that is wrong and what it should be.
+    """
+    if not isinstance(request, Request):
+        raise RequestError(f"{_short(request)} is not a Request", mend="pass Request(id, prompt_ids, ...)")
+    where = f"request {_short(request.id)}"
+    for name, (fits, wanted, mend) in _FIELDS.items():
+        value = getattr(request, name)
+        if not fits(value):
+            raise RequestError(f"{name} must be {wanted}, not {_short(value)}", where=where, mend=mend)
+
+
+_FIELDS: dict[str, tuple[Callable[[Any], bool], str, str]] = {
+    "id": (
+        lambda value: isinstance(value, str) and value != "",
+        "a string with something in it",
+        "pass str(...) of whatever names the request",
+    ),
+    "prompt_ids": (
+        lambda value: isinstance(value, tuple),
+        "a tuple of token ids",
+        "pass tuple(ids), or tuple(ids.tolist()) of an array or tensor",
+    ),
+    "sampling": (
+        lambda value: isinstance(value, SamplingParams),
+        "SamplingParams",
+        "pass SamplingParams(...), or leave it out for the defaults",
+    ),
+    "n": (lambda value: type(value) is int, "an integer", "pass int(...) of it"),
+    "priority": (lambda value: type(value) is int, "an integer", "pass int(...) of it"),
+    "adapter": (
+        lambda value: value is None or isinstance(value, str),
+        "a name or None",
+        "pass the name that the adapter is registered under",
+    ),
+}
+
+
 def check_request(request: Request, *, vocabulary: int, eos_ids: frozenset[int]) -> None:
     """Refuse a request that no engine over this vocabulary could serve.
 
-    Whether it fits this engine's cache and context, and whether its grammar compiles, is the engine's to say.
+    Its types must have passed :func:`check_types`. Whether it fits this engine's cache and context, and
+    whether its grammar compiles, is the engine's to say.
 
     Raises:
         RequestError: with the first thing that is wrong.
@@ -34,10 +78,8 @@ def check_request(request: Request, *, vocabulary: int, eos_ids: frozenset[int])
 
 
 def _problems(request: Request, vocabulary: int, eos_ids: frozenset[int]) -> Iterator[str]:
-    if type(request.n) is not int or not 1 <= request.n <= MOST_SAMPLES:
+    if not 1 <= request.n <= MOST_SAMPLES:
         yield f"n must be at least 1 and at most {MOST_SAMPLES}, not {request.n}"
-    if type(request.priority) is not int:
-        yield f"priority must be an integer, not {_short(request.priority)}"
     yield from _wrong_types(request.sampling)
     yield from (f"{name} {problem}" for name, problem in violations(request.sampling))
     yield from _wrong_ids(request, vocabulary)
@@ -73,7 +115,7 @@ def _fits(value: Any, declared: Any) -> bool:
 
 
 def _short(value: object) -> str:
-    text = repr(value)
+    text = " ".join(repr(value).split())  # arrays take several lines
     return text if len(text) <= 60 else text[:59] + "…"
 
 

@@ -2,21 +2,28 @@
 
 Fusing and packing move weights away from where the model's files name them. A :class:`WeightSlots` remembers,
 for every name, where its tensor went, so that an update can be given under the names that the model was saved
-with. An update is checked whole (names, shapes, types) before anything is written: it is applied completely
-or not at all. Tensors are applied one after the other; the only extra memory is the tensor at hand, or the
-parts of one fused layer.
+with. An update is checked whole (names, shapes, types) before anything is written. What can still go wrong
+then (no memory, a disk that fails) leaves old and new weights mixed, and the engine must serve nobody until
+an update succeeds. Tensors are applied one after the other; the only extra memory is the tensor at hand, or
+the parts of one fused layer.
 """
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from torch import nn
 
-from asynckit.errors import InputError
-from asynckit.models.local import weight_files
+from asynckit.errors import InputError, ModelNotFound, WorkFailed
+from asynckit.models.local import check_safetensors, weight_files
+
+# Eight bits and fewer come with scales, which the model's layers have no place for.
+_DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
+_STORED_DTYPES = ("F64", "F32", "BF16", "F16")
+_MEND = "give the tensors that save_pretrained would write"
 
 Load = Callable[[torch.Tensor], object]
 
@@ -51,20 +58,12 @@ class WeightSlots:
         """Let go of the model: what is remembered here would keep its weights alive."""
         self._loads.clear()
 
-    def apply(self, source: "Source") -> None:
-        """Load every tensor of ``source``.
+    def check(self, source: "Source") -> None:
+        """Refuse weights that don't fit; reads no tensor.
 
         Raises:
-            InputError: a tensor is missing, unknown or of another shape. Nothing has been changed then.
+            InputError: a tensor is missing, unknown or of another shape.
         """
-        self._check(source)
-        with torch.inference_mode():
-            for name in sorted(self._loads):
-                tensor = source.read(name)
-                for load in self._loads[name]:
-                    load(tensor)
-
-    def _check(self, source: "Source") -> None:
         unknown = sorted(set(source.shapes) - set(self._shapes))
         missing = sorted(set(self._loads) - set(source.shapes))
         if unknown or missing:
@@ -77,6 +76,27 @@ class WeightSlots:
                     where=source.where,
                 )
 
+    def load(self, source: "Source") -> None:
+        """Put every tensor of ``source``, which :meth:`check` found right, in its place.
+
+        Raises:
+            WorkFailed: a tensor could not be read or put in place. Old and new weights are mixed then, until
+                another source is loaded whole.
+        """
+        name = ""
+        try:
+            with torch.inference_mode():
+                for name in sorted(self._loads):
+                    tensor = source.read(name)
+                    for load in self._loads[name]:
+                        load(tensor)
+        except (SafetensorError, OSError, RuntimeError, MemoryError) as error:
+            raise WorkFailed(
+                f"the update broke off at {name}: {error}",
+                where=source.where,
+                mend="update the weights again, or load the engine anew",
+            ) from error
+
 
 @dataclass(frozen=True)
 class Source:
@@ -87,28 +107,74 @@ class Source:
     read: Callable[[str], torch.Tensor]
 
 
-def open_source(given: Path | Mapping[str, torch.Tensor]) -> Source:
+def open_source(given: Path | str | Mapping[str, torch.Tensor]) -> Source:
     """New weights from a model folder (safetensors, read one by one) or from tensors by name.
 
+    The folder's files stay open: one that is replaced meanwhile (renamed over) is read as it was.
+
     Raises:
-        ModelNotFound: the folder holds no safetensors weights.
+        InputError: the folder holds no whole safetensors weights, or something is no dense tensor of floating
+            point numbers with 16 bits or more.
     """
-    if isinstance(given, Path):
-        return _from_folder(given)
-    return Source("update_weights", {name: tensor.shape for name, tensor in given.items()}, given.__getitem__)
+    if isinstance(given, Mapping):
+        return _from_tensors(dict(given))
+    if not isinstance(given, str | Path):
+        raise InputError(
+            f"new weights must be a model folder or tensors by name, not {type(given).__name__}",
+            where="update_weights",
+            mend=_MEND,
+        )
+    folder = Path(given)
+    try:
+        return _from_folder(folder)
+    except ModelNotFound as error:
+        raise InputError(error.message, where=str(folder), mend=error.mend) from error
+    except (SafetensorError, OSError) as error:
+        raise InputError(
+            f"the new weights can't be read: {error}", where=str(folder), mend="save or fetch the model again"
+        ) from error
+
+
+def _from_tensors(tensors: dict[str, torch.Tensor]) -> Source:
+    for name, tensor in tensors.items():
+        problem = "is no string" if not isinstance(name, str) else _unusable(tensor)
+        if problem:
+            raise InputError(f"the new {name} {problem}", where="update_weights", mend=_MEND)
+    shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+    return Source("update_weights", shapes, tensors.__getitem__)
+
+
+def _unusable(tensor: object) -> str:
+    """Why something can't be copied into a weight; empty if it can. Shapes aside."""
+    # Wrappers (of a part of a sharded tensor, for one) don't mix with plain tensors.
+    if type(tensor) not in (torch.Tensor, nn.Parameter):
+        return f"is a {type(tensor).__name__}, not a plain tensor"
+    assert isinstance(tensor, torch.Tensor)
+    if tensor.is_nested or tensor.layout is not torch.strided:
+        return "is not dense" if tensor.is_nested else f"is not dense but {tensor.layout}"
+    if tensor.device.type == "meta":
+        return "is on the meta device, so it has no values"
+    if tensor.dtype not in _DTYPES:
+        return f"is {tensor.dtype}, not floating point with 16 bits or more"
+    return ""
 
 
 def _from_folder(folder: Path) -> Source:
-    files = {}
-    shapes = {}
+    files: dict[str, Any] = {}
+    shapes: dict[str, tuple[int, ...]] = {}
     for path in weight_files(folder):
-        with safe_open(path, framework="pt") as tensors:
-            for name in tensors.keys():  # noqa: SIM118 - no mapping
-                files[name] = path
-                shapes[name] = tuple(tensors.get_slice(name).get_shape())
-
-    def read(name: str) -> torch.Tensor:
-        with safe_open(files[name], framework="pt") as tensors:
-            return tensors.get_tensor(name)  # type: ignore[no-any-return]
-
-    return Source(str(folder), shapes, read)
+        check_safetensors(path)
+        tensors: Any = safe_open(path, framework="pt")
+        for name in tensors.keys():  # noqa: SIM118 - no mapping
+            stored = tensors.get_slice(name)
+            if name in files:
+                raise InputError(f"another file of the model has {name} too", where=str(path), mend=_MEND)
+            if stored.get_dtype() not in _STORED_DTYPES:
+                raise InputError(
+                    f"the new {name} is {stored.get_dtype()}, not floating point with 16 bits or more",
+                    where=str(path),
+                    mend=_MEND,
+                )
+            files[name] = tensors
+            shapes[name] = tuple(stored.get_shape())
+    return Source(str(folder), shapes, lambda name: files[name].get_tensor(name))

@@ -1,5 +1,7 @@
 """Adapter names: taken once, found again, never confused with an earlier adapter of the same name."""
 
+from typing import Any
+
 import pytest
 
 from asynckit.engine.adapter_names import AdapterNames
@@ -31,8 +33,17 @@ def test_a_name_that_was_only_reserved_is_free() -> None:
     assert len(known) == 0
 
 
-@pytest.mark.parametrize(("name", "words"), [("a", "is registered"), ("", "must not be empty")])
-def test_a_name_must_be_free(name: str, words: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("a", "is registered"),
+        ("", "must be a string and not be empty"),
+        (5, "must be a string"),
+        (None, "must be a string"),
+        ([], "must be a string"),
+    ],
+)
+def test_a_name_must_be_a_free_string(name: Any, words: str) -> None:
     """Two adapters never answer to one name."""
     with pytest.raises(InputError, match=words):
         registered("a").reserve(name)
@@ -43,6 +54,10 @@ def test_an_unknown_name_is_refused() -> None:
     known = registered("french", "german")
     with pytest.raises(InputError, match="no adapter of this name"):
         known.number("frensh")
+    names: tuple[Any, ...] = (5, None, [])
+    for name in names:
+        with pytest.raises(InputError, match="no adapter of this name"):
+            known.number(name)
     with pytest.raises(RequestError, match="no adapter 'frensh'") as caught:
         known.requested(Request("r", (5,), adapter="frensh"))
     assert caught.value.mend == "did you mean 'french'?"

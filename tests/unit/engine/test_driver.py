@@ -4,6 +4,7 @@ import asyncio
 import threading
 from collections.abc import Callable
 from contextlib import aclosing
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -306,6 +307,21 @@ async def test_a_broken_engine_fails_every_caller(engine: Engine, monkeypatch: p
             await task
     with pytest.raises(RuntimeError, match="has stopped"):
         await driver.generate(Request("next", (5,)))
+    await driver.close()
+
+
+async def test_a_request_of_wrong_types_is_refused_as_such(engine: Engine) -> None:
+    """Before the driver looks it up among those that run."""
+    driver = EngineDriver(engine)
+    for request, words in (
+        (Request([], (5,)), "id must be"),  # type: ignore[arg-type]
+        (Request("r", [5]), "prompt_ids must be"),  # type: ignore[arg-type]
+        (Request("r", (5,), n="2"), "n must be"),  # type: ignore[arg-type]
+        ({"id": "r"}, "is not a Request"),
+    ):
+        for ask in (driver.generate, partial(read_all, driver)):
+            with pytest.raises(RequestError, match=words):
+                await ask(request)  # type: ignore[arg-type]
     await driver.close()
 
 

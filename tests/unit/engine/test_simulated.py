@@ -205,8 +205,12 @@ def test_new_weights_do_to_running_requests_what_was_asked(on_update: OnUpdate) 
     assert events[-1].finish is (Finish.ABORT if on_update is OnUpdate.ABORT else Finish.LENGTH)
     recomputed = 11 if on_update is OnUpdate.RECOMPUTE_KV else 0
     assert engine.statistics().prefilled_tokens == 10 + recomputed
-    with pytest.raises(InputError, match="is not above"):
-        engine.update_weights(4)
+    for version, words in ((4, "is not above"), (float("nan"), "must be an integer"), ("5", "integer")):
+        with pytest.raises(InputError, match=words):
+            engine.update_weights(version)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="on_update must be one of"):
+        engine.update_weights(5, on_update="whatever")
+    assert engine.version == 4
 
 
 def test_adapters_keep_prefixes_apart() -> None:

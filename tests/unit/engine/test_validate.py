@@ -3,21 +3,30 @@
 import math
 from contextlib import nullcontext
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from asynckit.engine.config import SamplingParams
+from asynckit.engine.blocks import BlockPool
+from asynckit.engine.config import EngineConfig, SamplingParams
+from asynckit.engine.open_requests import OpenRequests
 from asynckit.engine.request import Request
-from asynckit.engine.validate import check_request, ending_ids
+from asynckit.engine.scheduler import Scheduler
+from asynckit.engine.simulated import SimulatedEngine
+from asynckit.engine.simulated_config import SimulatedConfig
+from asynckit.engine.validate import check_request, check_types, ending_ids
 from asynckit.errors import RequestError
 
 EOS = frozenset({0})
 
 
 def check(request: Request) -> None:
+    check_types(request)
     check_request(request, vocabulary=100, eos_ids=EOS)
 
 
@@ -77,8 +86,6 @@ def test_wrong_parameters_are_refused(change: dict[str, Any], words: str) -> Non
         (Request("r", (True,)), "must be an integer"),
         (Request("r", (5,), n=0), "n must be at least 1"),
         (Request("r", (5,), n=10**9), "at most 4096"),
-        (Request("r", (5,), n=1.0), "n must be"),  # type: ignore[arg-type]
-        (Request("r", (5,), priority="high"), "priority must be an integer"),  # type: ignore[arg-type]
     ],
 )
 def test_wrong_requests_are_refused(request_: Request, words: str) -> None:
@@ -86,6 +93,44 @@ def test_wrong_requests_are_refused(request_: Request, words: str) -> None:
     with pytest.raises(RequestError, match=words) as caught:
         check(request_)
     assert caught.value.where == "request 'r'"
+
+
+WRONG_TYPES: dict[str, tuple[Any, ...]] = {
+    "id": ([], {}, None, 3, "", b"r"),
+    "prompt_ids": (
+        *([5], range(5), {5: 6}, b"55", "55", None, 5, iter((5,))),
+        *((each for each in (5,)), np.array([5, 6]), torch.tensor([[5, 6]]), np.zeros((9, 9))),
+    ),
+    "sampling": (None, {}, {"temperature": 0.0}, SamplingParams, EngineConfig()),
+    "n": (1.0, "1", None, True, np.int64(1), [1]),
+    "priority": ("high", 1.0, None, False, np.zeros(3)),
+    "adapter": (5, True, [], b"a", Path("a")),
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [(name, value) for name, values in WRONG_TYPES.items() for value in values]
+)
+def test_fields_of_wrong_types_are_refused_before_anything_else(name: str, value: object) -> None:
+    """By the same sentence everywhere: which field, what it should be and is, and what to pass instead."""
+    request = Request(**{"id": "r", "prompt_ids": (5,), name: value})  # type: ignore[arg-type]
+    with pytest.raises(RequestError, match=f"{name} must be ") as caught:
+        check_types(request)
+    assert caught.value.mend
+    assert "\n" not in str(caught.value)
+    known = OpenRequests(Scheduler(BlockPool(4, 4), max_running=1, max_step_tokens=4, max_model_len=4), print)
+    engine = SimulatedEngine.load(EngineConfig(), SimulatedConfig())
+    for refuse in (known.check_new, engine.add):
+        with pytest.raises(RequestError, match=f"{name} must be "):
+            refuse(request)
+    assert not engine.has_work()
+
+
+@pytest.mark.parametrize("value", [None, {}, "r", {"id": "r", "prompt_ids": (5,)}])
+def test_what_is_no_request_is_refused(value: Any) -> None:
+    """A dict of the right fields, for one."""
+    with pytest.raises(RequestError, match="is not a Request"):
+        check(value)
 
 
 @pytest.mark.parametrize(
