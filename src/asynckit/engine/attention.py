@@ -104,12 +104,13 @@ def attend(
         ``[1, T, H, D]`` and None for the weights.
 
     Raises:
-        RuntimeError: called without a batch, that is, outside the engine; or with an argument that changes
-            what attention computes and that we don't know.
+        RuntimeError: called without a batch, that is, outside the engine; or with a mask or an argument that
+            changes what attention computes and that we don't know.
     """
     if batch is None:
         raise RuntimeError("asynckit's attention was called outside the engine")
-    assert attention_mask is None
+    if attention_mask is not None:
+        raise RuntimeError("this model makes an attention mask of its own")
     unknown = {name for name, value in others.items() if value is not None and value is not False} - _HARMLESS
     if unknown:
         raise RuntimeError(f"asynckit's attention doesn't know the argument {min(unknown)!r} of this model")

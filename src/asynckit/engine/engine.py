@@ -6,8 +6,9 @@ sequence joins and leaves between steps (continuous batching, Yu et al. 2022, "O
 thread-safe: one caller drives it, see :mod:`asynckit.engine.driver`.
 """
 
+import logging
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from collections.abc import Sequence as SequenceOf
 from functools import partial
 from pathlib import Path
@@ -48,6 +49,8 @@ from asynckit.models.resolve import LocalModel
 from asynckit.models.tokenizer import eos_token_ids, load_tokenizer
 
 Decode = Callable[[SequenceOf[int]], str]
+
+log = logging.getLogger(__name__)
 
 
 class Engine:
@@ -217,11 +220,14 @@ class Engine:
         try:
             with self.adapters.applied(plan.chunks):
                 logits_SV = self._runner.forward(plan)
-        except (RuntimeError, ValueError, IndexError, MemoryError) as error:
+            self._scheduler.commit(plan)
+            choices = self._sample(plan, logits_SV)
+        except Exception as error:
             # What a broken pass leaves in the cache is unknown, so everyone in it ends; the others go on.
+            log.exception("a pass failed, and with it %d chunks", len(plan.chunks))
             failed = {s for chunk in plan.chunks for s in (chunk.sequence, *chunk.siblings)}
-            return events + self._fail(failed, f"{type(error).__name__}: {error}".splitlines()[0])
-        return events + self._commit(plan, logits_SV)
+            return events + [self._open.end(sequence, Finish.ERROR, _reason(error)) for sequence in failed]
+        return events + [self._extend(*choice) for choice in choices]
 
     def close(self) -> None:
         """Free the model and the cache.
@@ -239,14 +245,14 @@ class Engine:
             return True
         try:
             return self.adapters.start(sequence.adapter)
-        except (InputError, RuntimeError, MemoryError) as error:  # also no memory for it, on the device say
+        except (InputError, RuntimeError, MemoryError, OSError) as error:  # no memory on the device, say
             self._broken.append((sequence, str(error).splitlines()[0]))
             return False
 
-    def _commit(self, plan: Plan, logits_LV: torch.Tensor) -> list[TokenEvent]:
+    def _sample(self, plan: Plan, logits_LV: torch.Tensor) -> list[tuple[Sequence, int, float, Likeliest]]:
+        """Score prompts and choose tokens; returns who gets which, with its logprob and the likeliest ones."""
         assert self._runner is not None
         kernels = self._runner.kernels
-        self._scheduler.commit(plan)
         rows: list[int] = []
         sequences: list[Sequence] = []
         end = 0
@@ -263,8 +269,7 @@ class Engine:
             return []
         logits_BV = logits_LV if rows == list(range(end)) else logits_LV[index(rows, logits_LV.device)]
         draws = [self._draw(s) for s in sequences]
-        sampled = zip(*sample(logits_BV, draws, kernels), strict=True)
-        return [self._extend(s, *choice) for s, choice in zip(sequences, sampled, strict=True)]
+        return list(zip(sequences, *sample(logits_BV, draws, kernels), strict=True))
 
     def _draw(self, sequence: Sequence) -> Draw:
         request = sequence.request
@@ -287,7 +292,11 @@ class Engine:
         sequence.tokens.append(token)
         sequence.logprobs.append(logprob)
         sequence.versions.append(self.version)
-        finish = self._finish_of(sequence, token)
+        try:
+            finish = self._finish_of(sequence, token)
+        except Exception as error:  # a stop string's decoding or a grammar, which concern nobody else
+            log.exception("request %r failed", sequence.request.id)
+            return self._open.end(sequence, Finish.ERROR, _reason(error))
         event = TokenEvent(
             *(sequence.request.id, sequence.sample_index, token, logprob, self.version, finish),
             top_logprobs=top,
@@ -310,18 +319,12 @@ class Engine:
             return Finish.STOP
         return Finish.LENGTH if len(sequence.tokens) >= self._scheduler.longest(sequence) else None
 
-    def _let_go(self, sequence: Sequence, finish: Finish) -> None:
-        if finish is Finish.ERROR and self._runner:
-            # What it computed may not be finite and must not lie in wait for the blocks' next owner.
-            self._runner.cache.clear([b for b in sequence.blocks if not self._scheduler.pool.shared(b)])
+    def _let_go(self, sequence: Sequence, finish: Finish) -> None:  # noqa: ARG002 - called with both
         if sequence.adapter is not None:
             self.adapters.release(sequence.adapter)
         self._stops.pop(sequence, None)
         if sequence.request.id not in self._open:
             self._matchers.pop(sequence.request.id, None)
-
-    def _fail(self, sequences: Iterable[Sequence], error: str) -> list[TokenEvent]:
-        return [self._open.end(sequence, Finish.ERROR, error) for sequence in sequences]
 
     def _check(self, request: Request) -> None:
         self._open.check_new(request)
@@ -335,6 +338,11 @@ class Engine:
         # What was compiled for requests that were then refused for another reason goes.
         self._matchers = {name: each for name, each in self._matchers.items() if name in self._open}
         self._matchers[request.id] = matcher
+
+
+def _reason(error: Exception) -> str:
+    """One line for the requests that an error ends."""
+    return f"{type(error).__name__}: {error}".splitlines()[0]
 
 
 def _speed_up(

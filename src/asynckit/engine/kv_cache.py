@@ -6,6 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from asynckit.engine.staging import index
+
 
 @dataclass(frozen=True)
 class CacheShape:
@@ -37,15 +39,15 @@ class KVCache:
     ) -> None:
         self.shape = shape
         size = (shape.layers, blocks, shape.kv_heads, block_size, shape.head_dim)
-        # They must start finite: attention multiplies what lies past a context by zero, and a NaN would
-        # survive.
         self.keys = _zeros(size, dtype, device)
         self.values = _zeros(size, dtype, device)
 
     def clear(self, blocks: list[int]) -> None:
-        """Make blocks finite again after something went wrong in them."""
-        self.keys[:, blocks] = 0
-        self.values[:, blocks] = 0
+        """Write zeros over blocks."""
+        if blocks:
+            where = index(blocks, self.keys.device)
+            self.keys.index_fill_(1, where, 0)
+            self.values.index_fill_(1, where, 0)
 
     def copy(self, source: int, target: int) -> None:
         """Copy one block over all layers (the copy in copy on write)."""

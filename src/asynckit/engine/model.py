@@ -151,6 +151,7 @@ class ModelRunner:
         """Run the pass; returns the logits ``[S, V]`` of rows that sample or are scored, in plan order."""
         for source, target in plan.copies:
             self.cache.copy(source, target)
+        self.cache.clear(self._begun(plan))
         if self.graphs and (logits_SV := self.graphs.run(plan.chunks)) is not None:
             return logits_SV
         tokens: list[int] = []
@@ -171,6 +172,21 @@ class ModelRunner:
             return run_packed(
                 self.model, token_T, position_T, self._batch(spans), None if every else wanted_S
             )
+
+    def _begun(self, plan: Plan) -> list[int]:
+        """The blocks whose first token this pass writes.
+
+        What a former owner left in them may not be finite, and attention multiplies what lies past a context
+        by zero: a NaN would survive that.
+        """
+        size = self.block_size
+        return [
+            block
+            for chunk in plan.chunks
+            for block in chunk.sequence.blocks[
+                -(-chunk.start // size) : -(-(chunk.start + chunk.length) // size)
+            ]
+        ]
 
     def weights_changed(self) -> None:
         """Say that the model has new weights."""

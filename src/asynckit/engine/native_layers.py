@@ -17,6 +17,7 @@ from asynckit.engine.linear import FusedPart
 from asynckit.engine.native_attention import NativeBatch
 
 _ROWS = 4  # of the trial
+_MAGNITUDES = (1.0, 30.0, 1000.0)  # of its input: some models clip what is large
 _TOLERANCE = {torch.bfloat16: 2**-6, torch.float32: 1e-5}
 
 
@@ -66,7 +67,9 @@ class _Forward:
         batch: Any = None,
         **others: Any,
     ) -> tuple[torch.Tensor, Any]:
-        if not isinstance(batch, NativeBatch) or position_embeddings is None:
+        # Some models rotate only a part of each head.
+        whole = position_embeddings is not None and position_embeddings[0].shape[-1] == self._head_dim
+        if not isinstance(batch, NativeBatch) or position_embeddings is None or not whole:
             return self._own(  # type: ignore[no-any-return]
                 hidden_states=hidden_states, position_embeddings=position_embeddings, batch=batch, **others
             )
@@ -118,25 +121,30 @@ def _try(layer: Any, shape: CacheShape, dtype: torch.dtype) -> _Forward | None:
     heads = fused.sizes[0] // size
     if fused.sizes != [heads * size, shape.kv_heads * size, shape.kv_heads * size]:
         return None
-    hidden = torch.linspace(-1, 1, _ROWS * fused.linear.in_features).sin().view(1, _ROWS, -1).to(dtype)
     angle_TD = torch.linspace(0, 6, _ROWS * size // 2).view(_ROWS, -1).repeat(1, 2)
     cosine, sine = (each[None].to(dtype) for each in (angle_TD.cos(), angle_TD.sin()))
-    recorder = _Recorder(torch.linspace(-2, 2, _ROWS * heads * size).view(_ROWS, heads, size).to(dtype))
-    try:
-        expected, _ = layer(
-            hidden_states=hidden,
-            position_embeddings=(cosine, sine),
-            attention_mask=None,
-            past_key_values=None,
-            batch=recorder,
-        )
-    except (TypeError, ValueError, RuntimeError, AttributeError):
-        return None  # of another kind
-    fast = _Forward(layer, shape, recorder.scale, recorder.window)
-    query_THD, key_TKD, value_TKD = fast.project(hidden)
-    found = (_rotated(query_THD, cosine, sine), _rotated(key_TKD, cosine, sine), value_TKD)
-    pairs = [*zip(recorder.seen or (), found, strict=True), (expected, fast.finish(recorder.attended_THD))]
-    return fast if all(_close(*pair, _TOLERANCE[dtype]) for pair in pairs) else None
+    attended_THD = torch.linspace(-2, 2, _ROWS * heads * size).view(_ROWS, heads, size).to(dtype)
+    fast = None
+    for magnitude in _MAGNITUDES:
+        hidden = torch.linspace(-1, 1, _ROWS * fused.linear.in_features).sin().view(1, _ROWS, -1) * magnitude
+        recorder = _Recorder(attended_THD)
+        try:
+            expected, _ = layer(
+                hidden_states=hidden.to(dtype),
+                position_embeddings=(cosine, sine),
+                attention_mask=None,
+                past_key_values=None,
+                batch=recorder,
+            )
+            fast = _Forward(layer, shape, recorder.scale, recorder.window)
+            query_THD, key_TKD, value_TKD = fast.project(hidden.to(dtype))
+            found = (_rotated(query_THD, cosine, sine), _rotated(key_TKD, cosine, sine), value_TKD)
+            pairs = [*zip(recorder.seen or (), found, strict=True), (expected, fast.finish(attended_THD))]
+        except Exception:  # noqa: BLE001 - of another kind, which shows in many ways; it keeps its own code
+            return None
+        if not all(_close(*pair, _TOLERANCE[dtype]) for pair in pairs):
+            return None
+    return fast
 
 
 def _rotated(x_THD: torch.Tensor, cosine_1TD: torch.Tensor, sine_1TD: torch.Tensor) -> torch.Tensor:

@@ -2,7 +2,8 @@
 
 Model families differ in ways that no config field announces (attention sinks, causality, extra terms). Two
 short prompts in one pass and one token after each are compared with the model's own eager attention, one
-prompt at a time.
+prompt at a time. A sliding window would show in long prompts only, so it is asked for instead: some classes
+have one in their mask and don't tell the attention function.
 """
 
 from contextlib import nullcontext
@@ -12,9 +13,10 @@ import torch
 from asynckit.engine.attention import NAME
 from asynckit.engine.compiled import plainly
 from asynckit.engine.model import ModelRunner
+from asynckit.engine.packed_pass import run_packed
 from asynckit.engine.plan import Chunk, Plan
 from asynckit.engine.request import Request, Sequence
-from asynckit.errors import InputError
+from asynckit.errors import ConfigError, InputError
 
 _LENGTHS = (3, 37)
 # Largest error of the logits, relative to their spread: rounding stays well below it, another formula well
@@ -29,7 +31,9 @@ def check_against_own_code(runner: ModelRunner, where: str) -> None:
 
     Raises:
         InputError: they differ: the engine can't run this model right.
+        ConfigError: the cache has no room for a few tokens.
     """
+    _check_windows(runner, where)
     sequences = _sequences(runner)
     for kind in ("prefill", "decode"):
         try:
@@ -70,7 +74,53 @@ def _sequences(runner: ModelRunner) -> list[Sequence]:
         sequence.blocks = list(range(free, free + need))
         sequences.append(sequence)
         free += need
+    if not sequences:
+        raise ConfigError(
+            f"a KV cache of {cached * size} tokens has no room to try the model in",
+            where="engine.kv_cache_tokens",
+            mend="make it 64 or more",
+        )
     return sequences
+
+
+class _Windows:
+    """A batch that attends to nothing and notes the window that each layer asks for."""
+
+    def __init__(self) -> None:
+        self.of_layer: dict[int, int | None] = {}
+
+    def attend(
+        self,
+        layer: int,
+        query_THD: torch.Tensor,
+        key_TKD: torch.Tensor,  # noqa: ARG002 - part of a batch's interface
+        value_TKD: torch.Tensor,  # noqa: ARG002
+        scale: float,  # noqa: ARG002
+        window: int | None,
+    ) -> torch.Tensor:
+        """See :class:`asynckit.engine.attention.Batch`."""
+        self.of_layer[layer] = window
+        return torch.zeros_like(query_THD)
+
+
+@torch.inference_mode()
+def _check_windows(runner: ModelRunner, where: str) -> None:
+    """Refuse a model whose config has a sliding window for a layer that does not ask for it."""
+    windows, one = _Windows(), torch.zeros(1, dtype=torch.long, device=runner.model.device)
+    try:
+        with plainly() if runner.compiled else nullcontext():
+            run_packed(runner.model, one, one, windows)
+    except (RuntimeError, ValueError, TypeError, AttributeError, AssertionError, IndexError) as problem:
+        raise _refusal(f"a pass fails: {problem}", where) from problem
+    config = runner.model.config
+    window = getattr(config, "sliding_window", None) if getattr(config, "use_sliding_window", True) else None
+    kinds = getattr(config, "layer_types", None) or ["sliding_attention"] * config.num_hidden_layers
+    for layer, found in windows.of_layer.items():
+        wanted = window if kinds[layer] == "sliding_attention" else None
+        if wanted is not None and found != wanted:
+            raise _refusal(
+                f"layer {layer} has a sliding window of {wanted} that its class keeps to itself", where
+            )
 
 
 @torch.inference_mode()

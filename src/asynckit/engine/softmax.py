@@ -36,7 +36,9 @@ class Softmax:
     @classmethod
     def of(cls, logits_BV: torch.Tensor, temperatures: Sequence[float], kernels: Kernels | None) -> "Softmax":
         """Take logits apart; a temperature of 0 counts as 1."""
-        temperature_B = to_device(torch.tensor([each or 1.0 for each in temperatures]), logits_BV.device)
+        temperature_B = to_device(
+            torch.tensor([each or 1.0 for each in temperatures], dtype=torch.float32), logits_BV.device
+        )
         parts = (kernels.softmax if kernels else _with_torch)(logits_BV, temperature_B)
         return cls(logits_BV, temperature_B, *parts)
 

@@ -5,6 +5,7 @@ from collections import defaultdict
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from transformers import AutoModelForCausalLM, PreTrainedModel
@@ -209,6 +210,85 @@ def test_logits_that_are_not_finite_fail_their_request_only(engine: Engine) -> N
         weight[broken] = kept
     engine.add(Request("after", (5, 6), GREEDY))
     assert drain(engine)["after", 0][-1].finish is Finish.LENGTH
+
+
+@pytest.mark.parametrize("optimize", [True, False])
+@pytest.mark.parametrize("how", ["abort", "preempt"])
+def test_what_is_left_in_freed_blocks_harms_nobody(tiny_llama: Path, how: str, optimize: bool) -> None:
+    """A prompt that makes keys and values infinite loses its blocks in mid-prefill; others get them."""
+    engine = load(tiny_llama, replace(CONFIG, max_step_tokens=32, kv_cache_tokens=256, optimize=optimize))
+    with torch.inference_mode():
+        engine._runner.model.get_input_embeddings().weight[9] = torch.inf  # type: ignore[union-attr]
+    innocent = [tuple(t + (t == 9) for t in prompt) for prompt in prompts(7, seed=7)]
+    engine.add(Request("bad", (9, *[t for p in innocent for t in p][:200]), GREEDY))
+    for _ in range(4):
+        engine.step()
+    if how == "abort":
+        engine.abort("bad")
+    for index, prompt in enumerate(innocent):
+        engine.add(Request(str(index), prompt, GREEDY, priority=-1))
+    events = drain(engine)
+    assert {events[str(index), 0][-1].finish for index in range(7)} == {Finish.LENGTH}
+    if how == "preempt":
+        assert engine.statistics().preemptions > 0
+        assert events["bad", 0][-1].finish is Finish.ERROR
+
+
+class Broken(Exception):
+    """What nobody expects."""
+
+
+def raising(*_: object) -> None:
+    raise Broken("as planned")
+
+
+def test_an_error_in_sampling_ends_those_in_the_pass_and_the_engine_goes_on(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever kind of error it is, each request hears of it once."""
+    engine.add(Request("a", (5, 6, 7), GREEDY, n=2))
+    engine.step()
+    with monkeypatch.context() as patch:
+        patch.setattr("asynckit.engine.engine.sample", raising)
+        engine.add(Request("b", (5, 6), GREEDY))
+        ended = engine.step()
+    assert {(e.request_id, e.sample_index, e.finish) for e in ended} == {
+        ("a", 0, Finish.ERROR),
+        ("a", 1, Finish.ERROR),
+        ("b", 0, Finish.ERROR),
+    }
+    assert {event.error for event in ended} == {"Broken: as planned"}
+    engine.add(Request("c", (5, 6, 7), GREEDY))
+    assert drain(engine)["c", 0][-1].finish is Finish.LENGTH
+    assert engine.statistics().kv_usage == 0
+
+
+def test_an_error_in_a_stop_string_ends_its_request_alone(engine: Engine) -> None:
+    """Decoding text is the business of the request that asked for it."""
+    engine._decode = raising  # type: ignore[assignment]
+    engine.add(Request("a", (5, 6, 7), replace(GREEDY, stop=("x",))))
+    engine.add(Request("b", (5, 6, 7), GREEDY))
+    events = drain(engine)
+    assert events["a", 0][-1].error == "Broken: as planned"
+    assert events["b", 0][-1].finish is Finish.LENGTH
+
+
+def test_a_temperature_of_any_number_type_means_its_value(engine: Engine) -> None:
+    """Numpy's numbers and integers come out of configuration and notebooks."""
+    found = []
+    for index, temperature in enumerate((1.0, 1, np.float64(1.0))):
+        params = replace(GREEDY, temperature=temperature, seed=3)
+        engine.add(Request(str(index), (5, 6, 7), params))
+        events = drain(engine)[str(index), 0]
+        found.append([(event.token_id, event.logprob) for event in events])
+    assert found == [found[0]] * 3
+    assert all(token is not None for token, _ in found[0])
+
+
+def test_a_cache_without_room_for_the_trial_is_a_configuration_error(tiny_llama: Path) -> None:
+    """It is the cache that is wrong, not the model."""
+    with pytest.raises(ConfigError, match="no room"):
+        load(tiny_llama, replace(CONFIG, block_size=1, kv_cache_tokens=1))
 
 
 @pytest.mark.parametrize(

@@ -84,6 +84,23 @@ REFUSED: dict[str, tuple[str, dict[str, Any]]] = {
             },
         },
     ),
+    # Their sliding windows are in their masks alone.
+    "qwen2 moe, sliding": (
+        "Qwen2MoeConfig",
+        {
+            **SMALL,
+            "num_experts": 2,
+            "num_experts_per_tok": 1,
+            "moe_intermediate_size": 32,
+            "shared_expert_intermediate_size": 32,
+            "use_sliding_window": True,
+            "sliding_window": 48,
+        },
+    ),
+    "phimoe, sliding": (
+        "PhimoeConfig",
+        {**SMALL, "num_local_experts": 2, "num_experts_per_tok": 1, "sliding_window": 48},
+    ),
     "gpt-oss": ("GptOssConfig", {**SMALL, "num_local_experts": 2, "num_experts_per_tok": 1}),
     "mamba": ("MambaConfig", {"hidden_size": 64, "num_hidden_layers": 2}),
     "bert": ("BertConfig", {key: value for key, value in SMALL.items() if key != "num_key_value_heads"}),

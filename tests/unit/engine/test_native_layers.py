@@ -31,6 +31,8 @@ FAMILIES: dict[str, tuple[int, dict[str, Any]]] = {
     "Qwen3Config": (3, {}),
     "MistralConfig": (3, {"sliding_window": 16}),
     "Gemma3TextConfig": (3, {"sliding_window": 16, "query_pre_attn_scalar": 50}),
+    # It clips what its projections make, which shows in large numbers only.
+    "OlmoConfig": (0, {"clip_qkv": 3.0, "pad_token_id": 0}),
     # Its last layer knows no positions.
     "SmolLM3Config": (2, {"no_rope_layers": [1, 1, 0], "pad_token_id": 0}),
     # Their projections or their rotations are of another kind.

@@ -24,7 +24,11 @@ from asynckit.models.cache import build_once, cache_root
 
 SOURCES = Path(__file__).parent
 # No flag lets the compiler assume that numbers are finite: a NaN must come out as a NaN.
-_FLAGS = ("-O3", "-march=native", "-fPIC", "-fopenmp", "-fno-math-errno", "-fno-trapping-math")
+_FLAGS = (
+    *("-O3", "-march=native", "-fPIC", "-fopenmp"),
+    *("-fno-math-errno", "-fno-trapping-math"),
+    "-fno-strict-aliasing",  # pairs of bfloat16 are read as one word
+)
 FLAGS = {
     "kernels.c": (*_FLAGS, "-fassociative-math", "-fno-signed-zeros"),
     # nothing that may reorder sums
@@ -104,6 +108,7 @@ class Kernels:
             ``[T, H, D]``.
         """
         assert query_THD.stride(2) == key_TKD.stride(2) == value_TKD.stride(2) == 1
+        assert query_THD.dtype is key_TKD.dtype is value_TKD.dtype is keys.dtype is self.dtype
         out_THD = query_THD.new_empty(query_THD.shape)
         layer = _Layer(
             *(each.data_ptr() for each in (out_THD, keys, values, query_THD, key_TKD, value_TKD)),
@@ -145,6 +150,7 @@ class Kernels:
             largest)``. NaN and +inf make the sums NaN.
         """
         assert logits_BV.stride(1) == 1
+        assert temperature_B.dtype is torch.float32
         rows, size = logits_BV.shape
         peak_B = torch.empty(rows)
         best_B = torch.empty(rows, dtype=torch.long)

@@ -261,7 +261,7 @@ int NAME(attend)(const struct pass *pass, const struct layer *layer) {
     size_t numbers = (size_t)(most * pass->group * stride);
 #pragma omp parallel
     {
-        float *scores = aligned_alloc(64, numbers * (sizeof(float) + sizeof(T)));
+        float *scores = aligned_alloc(64, (numbers * (sizeof(float) + sizeof(T)) + 63) / 64 * 64);
         if (!scores) failed = 1;
 #pragma omp for schedule(static)
         for (int64_t i = 0; i < work; i++) NAME(store)(pass, layer, pass->tiles + 4 * (i / heads), i % heads);

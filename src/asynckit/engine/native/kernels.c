@@ -1,6 +1,6 @@
 /* CPU kernels of the engine: RMS norm and gates.
  *
- * Compiled once per machine by native.py with -march=native; the torch code they replace is the reference that
+ * Compiled once per machine by __init__.py with -march=native; the torch code they replace is the reference that
  * they are checked against when they are loaded. Plain C with GCC's vector types, so that one source serves every
  * instruction set. Everything is computed in float32, row by row: what else is in the batch changes nothing.
  *

@@ -62,7 +62,7 @@ static inline void round_bf16(uint16_t *p, f16v v) {
 /* exp for x <= 0, relative error below 2e-7 (Cephes' polynomial), zero below -87; written so that compilers vectorise
  * it. NaN stays NaN. */
 static inline float exp_neg(float x) {
-    float inside = x < -87.0f ? -87.0f : x;
+    float inside = x > -87.0f ? x : -87.0f; /* also where x is NaN, which has no integer part */
     float n = __builtin_rintf(inside * 1.44269504f);
     float r = inside - n * 0.693359375f + n * 2.12194440e-4f;
     float p = 1.9875691500e-4f;
@@ -75,5 +75,5 @@ static inline float exp_neg(float x) {
     int32_t scale = ((int32_t)n + 127) << 23;
     float two_n;
     memcpy(&two_n, &scale, sizeof two_n);
-    return x < -87.0f ? 0.0f : p * two_n;
+    return x != x ? x : x < -87.0f ? 0.0f : p * two_n;
 }
