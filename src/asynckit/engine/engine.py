@@ -250,7 +250,7 @@ class Engine:
             return False
 
     def _sample(self, plan: Plan, logits_LV: torch.Tensor) -> list[tuple[Sequence, int, float, Likeliest]]:
-        """Score prompts and choose tokens; returns who gets which, with its logprob and the likeliest ones."""
+        """Score prompts and choose tokens; returns who gets which, its logprob and the likeliest ones."""
         assert self._runner is not None
         kernels = self._runner.kernels
         rows: list[int] = []
