@@ -235,7 +235,7 @@ def test_unknown_adapters_are_refused(tiny_llama: Path, folders: dict[str, Path]
         engine.adapters.unregister("r44")
     with pytest.raises(InputError, match="of this name is registered"):
         engine.adapters.register("r4", folders["r8"])
-    with pytest.raises(InputError, match="must not be empty"):
+    with pytest.raises(InputError, match="be a string and not be empty"):
         engine.adapters.register("", folders["r8"])
 
 
