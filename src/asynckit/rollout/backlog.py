@@ -24,6 +24,7 @@ class Backlog:
         self._suspects: deque[Group] = deque()
         self._out: dict[str, Group] = {}
         self._deaths: Counter[str] = Counter()
+        self._ended: set[str] = set()
         self._changed = asyncio.Condition()
 
     @property
@@ -55,10 +56,11 @@ class Backlog:
             return group
 
     async def end(self, group_ids: Iterable[str]) -> None:
-        """These groups have ended for good."""
+        """These groups have ended for good, wherever they are: one may have been given back just before."""
         async with self._changed:
             for group_id in group_ids:
                 self._out.pop(group_id, None)
+                self._ended.add(group_id)
             self._changed.notify_all()
 
     async def give_back(self, group_ids: Iterable[str], *, blamed: bool) -> list[Group]:
@@ -83,6 +85,9 @@ class Backlog:
             self._changed.notify_all()
 
     def _ready(self, idle: Callable[[], bool]) -> deque[Group] | None:
+        for queue in (self._suspects, self._waiting):
+            while queue and queue[0].id in self._ended:
+                queue.popleft()
         if self._suspects and idle():
             return self._suspects
         return self._waiting or None

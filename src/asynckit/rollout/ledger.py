@@ -78,15 +78,15 @@ class Ledger:
         with self._transaction() as database:
             database.executemany("INSERT OR IGNORE INTO groups (id) VALUES (?)", ((each,) for each in ids))
 
-    def start(self, group_id: str) -> int:
-        """A group starts to run; returns which attempt that is, from 1."""
+    def start(self, group_id: str) -> int | None:
+        """A group starts to run; returns which attempt that is, from 1, or None: it has been completed."""
         with self._transaction() as database:
-            (attempts,) = database.execute(
-                "UPDATE groups SET state = 'running', attempts = attempts + 1 WHERE id = ? "
-                "RETURNING attempts",
+            row = database.execute(
+                "UPDATE groups SET state = 'running', attempts = attempts + 1 "
+                "WHERE id = ? AND state IN ('submitted', 'running') RETURNING attempts",
                 (group_id,),
             ).fetchone()
-        return int(attempts)
+        return row[0] if row else None
 
     def give_back(self, group_ids: Iterable[str]) -> None:
         """What ran these groups is gone, and so is what it had done."""

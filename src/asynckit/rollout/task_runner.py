@@ -239,6 +239,10 @@ class FullyAsyncTaskRunner:
     async def _generate(self, replica: int, group: Group) -> None:
         """Have one group generated and put into the queue."""
         attempt = self._ledger.start(group.id)
+        if attempt is None:  # an earlier attempt came through after it had been given up
+            await self._backlog.end([group.id])
+            self._in_flight[replica].discard(group.id)
+            return
         answer = self._rollouters[replica].generate_group.remote(group, attempt)
         try:
             await asyncio.shield(_as_future(answer))

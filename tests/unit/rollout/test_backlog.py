@@ -67,6 +67,22 @@ async def test_the_loss_of_a_queue_blames_nobody() -> None:
     assert not backlog.is_suspect("a")
 
 
+async def test_what_ends_after_it_was_given_back_does_not_run_again() -> None:
+    """Its records were on the way when its rollouter died; or it was poison, and has been failed."""
+    backlog = Backlog(map(group, "ab"))
+    assert await take(backlog) == "a"
+    await backlog.give_back("a", blamed=True)
+    await backlog.end("a")
+    assert await take(backlog) == "b"
+    for _ in range(2):
+        await backlog.give_back("b", blamed=True)
+        assert await take(backlog, alone=True) == "b"
+    await backlog.give_back("b", blamed=True)
+    await backlog.end("b")
+    assert await take(backlog, alone=True) is None
+    assert await take(backlog) is None
+
+
 async def test_a_taker_that_becomes_idle_gets_the_suspect() -> None:
     """It asked while it was busy, and its last group ends while it waits."""
     backlog = Backlog(map(group, "a"))
