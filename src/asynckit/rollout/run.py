@@ -27,7 +27,7 @@ from asynckit.rollout.record import group_id
 from asynckit.rollout.recovery import recover, summarize
 from asynckit.rollout.rewards import choose_reward, load_reward
 from asynckit.rollout.run_directory import RunDirectory
-from asynckit.rollout.summary import Summary
+from asynckit.rollout.summary import Summary, how_to_resume
 
 _STOP_SECONDS = 20.0  # a stopping run gets this long to finish its clean-up
 
@@ -140,12 +140,14 @@ def _nothing_owed(job: Job, groups: list[Group]) -> Summary | None:
                 where=str(job.folder),
                 mend="resume with the prompts as they were, or begin a new run",
             )
-        tally = recover(ledger, directory.trajectories)
         if not known or ledger.owed() or ledger.uncommitted():
             return None
-        return summarize(job, ledger, tally, status="done", tokens_per_second=0.0, idle_ratio=None)
+        tally = recover(ledger, directory.trajectories)
+        summary = summarize(job, ledger, tally, status="done", tokens_per_second=0.0, idle_ratio=None)
     finally:
         ledger.close()
+    directory.write_summary(summary.to_dict())  # the run may have been killed before it could
+    return summary
 
 
 def make_groups(prompts: list[Prompt], job: Job) -> list[Group]:
@@ -180,16 +182,18 @@ def _run(job: Job, groups: list[Group], accept: Callable[[], None], *, quiet: bo
     bar = ProgressBar(len(groups), "group", quiet=quiet)
     try:
         _show_progress(runner, result, bar, accept)
-        summary = _answer(result)
+        summary = _answer(job, result)
     except KeyboardInterrupt:
         print_note(
             f"stopping within {_STOP_SECONDS:.0f} s: groups in flight are cancelled (Ctrl-C: leave now)"
         )
         runner.stop.remote()
         try:
-            summary = _answer(result, timeout=_STOP_SECONDS)
+            summary = _answer(job, result, timeout=_STOP_SECONDS)
         except KeyboardInterrupt:
-            raise Interrupted(f"left at once; what was written is in {job.folder}/trajectories") from None
+            raise Interrupted(
+                "left at once; what was finished is on disk", mend=how_to_resume(job.folder)
+            ) from None
     finally:
         bar.close()
     accept()
@@ -214,7 +218,7 @@ def _show_progress(runner: Any, result: Any, bar: ProgressBar, accept: Callable[
         bar.update(ended, f"{reward}{progress.tokens} tokens")
 
 
-def _answer(result: Any, timeout: float | None = None) -> Summary:
+def _answer(job: Job, result: Any, timeout: float | None = None) -> Summary:
     """The runner's summary, or its own error without Ray's wrapping."""
     import ray
     from ray.exceptions import GetTimeoutError, RayActorError, RayTaskError
@@ -222,9 +226,12 @@ def _answer(result: Any, timeout: float | None = None) -> Summary:
     try:
         summary: Summary = ray.get(result, timeout=timeout)
     except GetTimeoutError:
-        raise Interrupted(f"the run did not stop within {timeout:.0f} s and was killed") from None
+        message = f"the run did not stop within {timeout:.0f} s and was killed"
+        raise Interrupted(message, mend=how_to_resume(job.folder)) from None
     except RayActorError as error:
-        raise WorkFailed(f"the task runner died: {error}".splitlines()[0]) from error
+        raise WorkFailed(
+            f"the task runner died: {error}".splitlines()[0], mend=how_to_resume(job.folder)
+        ) from error
     except RayTaskError as error:
         if isinstance(error.cause, AsynckitError):
             raise error.cause from None

@@ -14,6 +14,9 @@ from filelock import FileLock, Timeout
 from asynckit.errors import ConfigError, UsageError, WorkFailed
 
 LOCK = ".lock"
+# Held by the process that writes the records: it may outlive a killed command by some seconds.
+WRITER_LOCK = ".writer.lock"
+_WRITER_SECONDS = 60.0
 CONFIG_SCHEMA = "asynckit.config/1"
 # Everything that runs leave behind; --overwrite deletes these and nothing else.
 OWN_NAMES = (
@@ -27,6 +30,7 @@ OWN_NAMES = (
     "summary.json",
     "config.json",
     LOCK,
+    WRITER_LOCK,
 )
 
 
@@ -148,6 +152,12 @@ class RunDirectory:
             directory.logs(attempt).mkdir()
             yield directory, attempt
 
+    def claim(self) -> FileLock:
+        """Become the one process that writes records; the kernel takes it back when the process ends."""
+        lock = FileLock(self.path / WRITER_LOCK)
+        lock.acquire(timeout=_WRITER_SECONDS)
+        return lock
+
     @property
     def config_path(self) -> Path:
         """The resolved settings that the run was begun with; a layer for the configuration loader."""
@@ -254,10 +264,21 @@ def _why_kept(path: Path) -> str:
 
 @contextlib.contextmanager
 def _held(path: Path) -> Iterator[None]:
-    """Hold a run's lock; the kernel drops it with the process, however that ends."""
+    """Hold a run's lock; the kernel drops it with the process, however that ends.
+
+    The task runner of a command that was killed is waited for: it ends by itself within seconds, and until
+    then it may write.
+    """
     lock = FileLock(path / LOCK)
+    writer = FileLock(path / WRITER_LOCK)
     try:
         lock.acquire(timeout=0)
+        try:
+            with writer.acquire(timeout=_WRITER_SECONDS):
+                pass
+        except Timeout:
+            lock.release()
+            raise
     except Timeout as error:
         raise UsageError(
             "another process is writing this run",

@@ -4,6 +4,7 @@ import math
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from asynckit.errors import Interrupted, WorkFailed
@@ -65,7 +66,7 @@ class Summary:
             done = self.groups[GroupStatus.COMPLETED] + self.groups[GroupStatus.FAILED]
             raise Interrupted(
                 f"stopped after {done} of {self.submitted} groups; they are in {self.folder}/trajectories",
-                mend=f"go on with: asynckit rollout --resume --out {self.folder}",
+                mend=how_to_resume(self.folder),
             )
         failed = self.samples.get("failed", 0)
         if failed > allowed:
@@ -110,6 +111,11 @@ class Tally:
     def tokens(self) -> int:
         """Tokens in all responses."""
         return sum(length * count for length, count in self.lengths.items())
+
+
+def how_to_resume(folder: str | Path) -> str:
+    """What a person types to go on with a run."""
+    return f"go on with: asynckit rollout --resume --out {folder}"
 
 
 def percentile(counts: Counter[int], share: float) -> int:

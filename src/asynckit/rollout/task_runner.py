@@ -83,6 +83,7 @@ class FullyAsyncTaskRunner:
         self._job = job
         self._groups = groups
         folder = RunDirectory(job.folder)
+        self._claim = folder.claim()
         self._ledger = Ledger(folder.path / LEDGER)
         self._ledger.submit([group.id for group in groups])
         self._tally = recover(self._ledger, folder.trajectories)
@@ -98,6 +99,7 @@ class FullyAsyncTaskRunner:
         self._backlog = Backlog(group for group in groups if group.id in owed)
         self._rollouters: dict[int, Any] = {}
         self._in_flight: dict[int, set[str]] = {replica: set() for replica in range(job.rollout.replicas)}
+        self._starting: set[int] = set()
         self._queue: Any = None
         self._serving: list[asyncio.Task[None]] = []
         self._fed = asyncio.Event()
@@ -162,6 +164,7 @@ class FullyAsyncTaskRunner:
         actor = ray.remote(FullyAsyncRollouter).options(max_concurrency=10_000, **resources)
         rollouter = actor.remote(job=job, queue=self._queue, name=f"rollouter-{replica}")
         self._rollouters[replica] = rollouter
+        self._starting.add(replica)
         try:
             async with asyncio.timeout(job.rollout.startup_timeout):
                 await rollouter.start.remote()
@@ -171,6 +174,8 @@ class FullyAsyncTaskRunner:
                 f"rollout.startup_timeout={job.rollout.startup_timeout:g} s",
                 mend="ask for fewer replicas or resources than `ray status` shows, or wait longer",
             ) from None
+        finally:
+            self._starting.discard(replica)
 
     async def _work(self) -> None:
         await asyncio.to_thread(self._sink.append, self._left_over())
@@ -202,6 +207,8 @@ class FullyAsyncTaskRunner:
             before = self._ended
             error: BaseException | None = None
             try:
+                if replica not in self._rollouters:
+                    await self._start_replica(replica)
                 await self._feed(replica)
             except* RayActorError as died:
                 error = died.exceptions[0]
@@ -215,7 +222,6 @@ class FullyAsyncTaskRunner:
                     mend="see the run's logs folder and Ray's own logs; finished groups are on disk",
                 ) from error
             log.warning("rollouter %d died and is started again: %s", replica, str(error).splitlines()[0])
-            await self._start_replica(replica)
 
     async def _feed(self, replica: int) -> None:
         """Send groups to a rollouter; cancelled, wait until the rollouter has let go of them.
@@ -252,13 +258,15 @@ class FullyAsyncTaskRunner:
             if not self._stopping:
                 raise
         except TaskCancelledError:
+            if not self._stopping:
+                raise WorkFailed("somebody cancelled a group's task", mend="--resume goes on") from None
             return
         self._in_flight[replica].discard(group.id)
         await self._backlog.wake()
 
     async def _bury(self, replica: int) -> None:
         """Give back what a dead rollouter was at; a group that keeps killing its rollouters fails."""
-        ray.kill(self._rollouters[replica])  # also where only its process has gone
+        ray.kill(self._rollouters.pop(replica))  # also where only its process has gone
         lost, self._in_flight[replica] = self._in_flight[replica], set()
         limit = self._job.rollout.max_attempts
         groups = await self._backlog.give_back(lost, blamed=True)
@@ -317,11 +325,17 @@ class FullyAsyncTaskRunner:
         last, since = None, time.monotonic()
         while True:
             await asyncio.sleep(min(_WATCH_SECONDS, limit / 4))
+            if self._starting:  # which has a limit of its own
+                last = None
+                continue
             try:
                 async with asyncio.timeout(limit):
                     statistics = await self._statistics()
-            except RayActorError:
-                continue  # its serve task sees to it
+            except TimeoutError:
+                raise WorkFailed(
+                    f"an engine has not answered for rollout.stall_timeout={limit:g} s",
+                    mend="see the run's logs folder; --resume goes on with the run",
+                ) from None
             now = (self._ended, *((s.sampled_tokens, s.prefilled_tokens, s.scored) for s in statistics))
             if now != last:
                 last, since = now, time.monotonic()
@@ -334,9 +348,13 @@ class FullyAsyncTaskRunner:
                 )
 
     async def _statistics(self) -> list[RollouterStatistics]:
-        return list(
-            await asyncio.gather(*(rollouter.statistics.remote() for rollouter in self._rollouters.values()))
-        )
+        """Of the rollouters that live; their serve tasks see to the others."""
+        answers = [_as_future(rollouter.statistics.remote()) for rollouter in self._rollouters.values()]
+        found = await asyncio.gather(*answers, return_exceptions=True)
+        for each in found:
+            if isinstance(each, BaseException) and not isinstance(each, RayActorError):
+                raise each
+        return [each for each in found if not isinstance(each, BaseException)]
 
     async def _summarize(self, status: str) -> Summary:
         seconds = max(self._last_end - self._ready_at, 1e-9)
@@ -355,8 +373,10 @@ class FullyAsyncTaskRunner:
         try:
             async with asyncio.timeout(10.0):
                 statistics = await self._statistics()
-        except (RayActorError, RayTaskError, TimeoutError):
-            return None  # an engine that is gone can't be asked; the run's own error says so
+        except (RayTaskError, TimeoutError):
+            return None  # the run's own error says why
+        if not statistics:
+            return None
         return max(0.0, 1 - sum(s.busy_seconds for s in statistics) / seconds / len(statistics))
 
     async def _close(self) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from asynckit.errors import UsageError, WorkFailed
-from asynckit.rollout.run_directory import RunDirectory, _why_kept, whole_file
+from asynckit.rollout.run_directory import LOCK, WRITER_LOCK, RunDirectory, _why_kept, whole_file
 
 
 def finished_run(path: Path) -> RunDirectory:
@@ -64,7 +64,7 @@ def test_a_run_that_never_began_leaves_the_earlier_one(tmp_path: Path) -> None:
     before = tree(finished_run(tmp_path / "a").path)
     with pytest.raises(ZeroDivisionError), RunDirectory.reserve(tmp_path / "a", overwrite=True):
         raise ZeroDivisionError
-    assert [path for path in tree(tmp_path / "a") if path != ".lock"] == before
+    assert [path for path in tree(tmp_path / "a") if path not in (LOCK, WRITER_LOCK)] == before
     with pytest.raises(ZeroDivisionError), RunDirectory.reserve(tmp_path / "b", overwrite=False):
         raise ZeroDivisionError
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a"]
@@ -181,3 +181,23 @@ def test_a_vanished_run_directory_is_a_failure(tmp_path: Path) -> None:
     run = RunDirectory(tmp_path / "gone")
     with pytest.raises(WorkFailed, match=r"gone/summary\.json"):
         run.write_summary({})
+
+
+@pytest.mark.parametrize("how", ["resume", "overwrite"])
+def test_whoever_still_writes_is_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    """The task runner of a killed command may live on for seconds: two writers would overwrite parts."""
+    monkeypatch.setattr("asynckit.rollout.run_directory._WRITER_SECONDS", 0.05)
+    run = finished_run(tmp_path / "a")
+    writer = run.claim()
+    again: contextlib.AbstractContextManager[object] = (
+        RunDirectory.resume(run.path, identity="xyz")
+        if how == "resume"
+        else RunDirectory.reserve(run.path, overwrite=True)
+    )
+    with pytest.raises(UsageError, match="another process"), again:
+        pass
+    writer.release()
+    with RunDirectory.resume(run.path, identity="xyz") as (_, attempt):
+        assert attempt == 2
