@@ -120,10 +120,14 @@ def load_config(
 
 
 def _identifying(root: Any) -> dict[str, Any]:
-    """The values that determine what a run produces; the simulated engine's only where it is used."""
+    """The values that determine what a run produces; of a simulated engine or a learner only if it is used."""
     values = plain(root, identity=True)
     if values.get("rollout", {}).get("engine") != "simulated":
         values.pop("simulated", None)
+    if values.get("learner", {}).get("kind") == "none":
+        values.pop("learner")
+        values.pop("async_training", None)
+        values["rollout"].pop("mode")
     return values
 
 

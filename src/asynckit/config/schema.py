@@ -8,7 +8,14 @@ from dataclasses import dataclass, field
 from asynckit.engine.config import EngineConfig, SamplingParams
 from asynckit.engine.simulated_config import SimulatedConfig
 from asynckit.models.config import ModelConfig
-from asynckit.rollout.config import PromptsConfig, RayConfig, RewardConfig, RolloutConfig
+from asynckit.rollout.config import (
+    AsyncTrainingConfig,
+    LearnerConfig,
+    PromptsConfig,
+    RayConfig,
+    RewardConfig,
+    RolloutConfig,
+)
 
 
 @dataclass(frozen=True)
@@ -21,5 +28,7 @@ class Root:
     prompts: PromptsConfig = field(default_factory=PromptsConfig)
     reward: RewardConfig = field(default_factory=RewardConfig)
     rollout: RolloutConfig = field(default_factory=RolloutConfig)
+    async_training: AsyncTrainingConfig = field(default_factory=AsyncTrainingConfig)
+    learner: LearnerConfig = field(default_factory=LearnerConfig)
     simulated: SimulatedConfig = field(default_factory=SimulatedConfig)
     ray: RayConfig = field(default_factory=RayConfig)

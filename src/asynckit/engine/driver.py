@@ -147,6 +147,11 @@ class EngineDriver:
         """
         await self.call(lambda engine: engine.adapters.unpin(name))
 
+    @property
+    def prefilled_tokens(self) -> int:
+        """Tokens of prompts that have passed through the engine so far."""
+        return self._engine.statistics().prefilled_tokens
+
     def statistics(self) -> Statistics:
         """The engine's own statistics."""
         return self._engine.statistics()

@@ -50,6 +50,17 @@ class RolloutConfig:
     out: str | None = field(
         default=None, metadata={"help": "run directory; runs/<date>-<time> by default", "identity": False}
     )
+    mode: str = field(
+        default="async",
+        metadata={
+            "help": "async generates while the learner trains; sync lets them take turns",
+            "choices": ("async", "sync"),
+        },
+    )
+    total_rollout_steps: int | None = field(
+        default=None,
+        metadata={"help": "groups in the run; all prompts, once per epoch, by default", "min": 1},
+    )
     engine: str = field(
         default="torch",
         metadata={
@@ -123,6 +134,84 @@ class RolloutConfig:
             "above": 0.0,
             "identity": False,
         },
+    )
+
+
+@dataclass(frozen=True)
+class AsyncTrainingConfig:
+    """How far generation may be ahead of the learner; verl's names. Nothing without a learner."""
+
+    staleness_threshold: float = field(
+        default=0.1,
+        metadata={
+            "help": "versions' worth of groups that may be begun ahead of the one in training",
+            "min": 0.0,
+            "max": 1000.0,
+        },
+    )
+    trigger_parameter_sync_step: int = field(
+        default=4, metadata={"help": "batches that one policy version is trained on", "min": 1}
+    )
+    require_batches: int = field(
+        default=1, metadata={"help": "mini-batches that the learner takes at a time", "min": 1}
+    )
+    partial_rollout: bool = field(
+        default=True,
+        metadata={"help": "new weights interrupt what is being generated, instead of waiting for its end"},
+    )
+    on_update: str = field(
+        default="keep_kv",
+        metadata={
+            "help": "what an interrupted response does: go on (with its old keys and values, or with "
+            "recomputed ones), or restart",
+            "choices": ("keep_kv", "recompute_kv", "restart"),
+        },
+    )
+    max_staleness: int | None = field(
+        default=None,
+        metadata={
+            "help": "versions that a token may be old when it is trained on; by default "
+            "staleness_threshold, rounded up",
+            "min": 0,
+        },
+    )
+    policy: str = field(
+        default="pace",
+        metadata={
+            "help": "how the bound is kept: use groups in the order of their starts, wait for those that "
+            "would be too old, or drop those that are",
+            "choices": ("pace", "wait", "drop"),
+        },
+    )
+
+
+@dataclass(frozen=True)
+class LearnerConfig:
+    """Who trains on the trajectories and publishes new weights."""
+
+    kind: str = field(
+        default="none",
+        metadata={
+            "help": "none only writes trajectories; simulated takes batches and publishes versions as a "
+            "learner does, without learning",
+            "choices": ("none", "simulated"),
+        },
+    )
+    batch_size: int = field(
+        default=8, metadata={"help": "groups in a mini-batch (verl: ppo_mini_batch_size)", "min": 1}
+    )
+    step_seconds: str = field(
+        default="constant(1.0)",
+        metadata={"help": "distribution of the seconds that the simulated learner trains on a batch"},
+    )
+    change_weights: bool = field(
+        default=False,
+        metadata={
+            "help": "the simulated learner publishes slightly changed weights, not only version numbers"
+        },
+    )
+    seed: int = field(
+        default=0, metadata={"help": "of the step times and changes", "min": 0, "max": 2**63 - 1}
     )
 
 

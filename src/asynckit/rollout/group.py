@@ -14,6 +14,8 @@ class GroupStatus(StrEnum):
 
     COMPLETED = "completed"  # every sample has a response and a reward
     FAILED = "failed"  # at least one sample failed; its error says why
+    STALE = "stale"  # it came too late for the learner, which took others instead
+    FILTERED = "filtered"  # all its rewards are equal, so there is nothing to learn from it
     CANCELLED = "cancelled"  # the run was stopped first
 
 

@@ -53,6 +53,8 @@ class Trajectory:
         logprobs: of the sampled tokens under softmax(logits / temperature), float32; 0 where the mask is 0.
         version_spans: ``(start, end, policy version)`` of consecutive stretches of the response.
         min_version, max_version: over the spans; of an empty response, of the policy that was asked, or None.
+        consumed_version: of the policy that was trained when the learner took the sample, so that a token of
+            version v was ``consumed_version - v`` versions old; None where nobody took it.
         reward, reward_components: the score; None and empty when there is none.
         advantage: set by who computes it.
         ground_truth, data_source, extra: from the prompt.
@@ -78,6 +80,7 @@ class Trajectory:
     version_spans: list[tuple[int, int, int]] = field(default_factory=list)
     min_version: int | None = None
     max_version: int | None = None
+    consumed_version: int | None = None
     reward: float | None = None
     reward_components: dict[str, float] = field(default_factory=dict)
     advantage: float | None = None
@@ -197,7 +200,7 @@ def arrow_schema() -> Any:
         ),
         **dict.fromkeys(("sample_index", "attempt", "turns"), pa.int32()),
         **dict.fromkeys(("prompt_ids", "response_ids"), ids),
-        **dict.fromkeys(("min_version", "max_version"), pa.int64()),
+        **dict.fromkeys(("min_version", "max_version", "consumed_version"), pa.int64()),
         **dict.fromkeys(("reward", "advantage"), number),
         "messages": pa.list_(pa.struct([("role", text), ("content", text)])),
         "response_mask": pa.list_(pa.int8()),

@@ -127,7 +127,7 @@ class FullyAsyncRollouter:
             time.perf_counter() - self._started,
             self._driver.busy_seconds,
             self._driver.sampled_tokens,
-            self._driver.statistics().prefilled_tokens,
+            self._driver.prefilled_tokens,
             self._rewards.scored,
         )
 
