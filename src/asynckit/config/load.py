@@ -120,7 +120,7 @@ def load_config(
 
 
 def _identifying(root: Any) -> dict[str, Any]:
-    """The values that determine what a run produces; of a simulated engine or a learner only if it is used."""
+    """The values that determine what a run produces; of an engine or learner only if it is used."""
     values = plain(root, identity=True)
     if values.get("rollout", {}).get("engine") != "simulated":
         values.pop("simulated", None)
