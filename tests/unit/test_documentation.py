@@ -215,7 +215,7 @@ def test_the_rollout_page_has_every_setting_of_a_run_with_its_default() -> None:
         values = getattr(Root(), section)
         for part in fields(values):
             text, default = shown[f"{section}.{part.name}"].strip("`"), getattr(values, part.name)
-            assert default is None or text == (f"{default:g}" if isinstance(default, float) else str(default))
+            assert default is None or text == _as_written(default)
 
 
 def error_codes(kind: type[AsynckitError]) -> set[int]:
@@ -229,3 +229,9 @@ def test_the_rollout_page_has_every_exit_code_it_can_end_with() -> None:
     listed = {int(code) for code in re.findall(r"^\| (\d+) \|", table, re.MULTILINE)}
     comparisons_only = {6}
     assert listed == (error_codes(AsynckitError) | {0}) - comparisons_only
+
+
+def _as_written(default: object) -> str:
+    if isinstance(default, bool):
+        return str(default).lower()
+    return f"{default:g}" if isinstance(default, float) else str(default)

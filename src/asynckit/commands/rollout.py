@@ -90,6 +90,8 @@ def rollout(
         prompts=root.prompts,
         reward=root.reward,
         rollout=root.rollout,
+        async_training=root.async_training,
+        learner=root.learner,
         ray=root.ray,
         config=loaded.to_replay(),
         digest=loaded.digest,

@@ -104,7 +104,10 @@ class EngineDriver:
         return answer
 
     async def update_weights(
-        self, version: int, new: Path | str | Mapping[str, Any], on_update: OnUpdate | str = OnUpdate.KEEP_KV
+        self,
+        version: int,
+        new: Path | str | Mapping[str, Any] | None,
+        on_update: OnUpdate | str = OnUpdate.KEEP_KV,
     ) -> None:
         """Replace the weights between two steps; see :meth:`asynckit.engine.engine.Engine.update_weights`.
 

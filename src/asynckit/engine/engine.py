@@ -168,7 +168,7 @@ class Engine:
     def update_weights(
         self,
         version: int,
-        new: Path | str | Mapping[str, torch.Tensor],
+        new: Path | str | Mapping[str, torch.Tensor] | None,
         on_update: OnUpdate | str = OnUpdate.KEEP_KV,
     ) -> None:
         """Replace the model's weights in place, between two steps; later tokens carry ``version``.
@@ -176,7 +176,8 @@ class Engine:
         Args:
             version: of the new weights; must grow.
             new: a model folder, or tensors under the names that the model was saved with. A folder's files
-                may be replaced meanwhile, but not written to.
+                may be replaced meanwhile, but not written to. None leaves them as they are, as an update does
+                that changes nothing.
             on_update: what becomes of the requests that run.
 
         Raises:
@@ -188,7 +189,13 @@ class Engine:
         """
         if self._runner is None:
             raise InputError("the engine is closed", where="update_weights")
-        checked = self._open.check_update(version, on_update)
+        checked = self._open.check_update(version, on_update, same=new is None)
+        if new is not None:
+            self._replace_weights(new)
+            self._runner.weights_changed()
+        self._open.weights_changed(version, checked)
+
+    def _replace_weights(self, new: Path | str | Mapping[str, torch.Tensor]) -> None:
         source = open_source(new)
         self._weights.check(source)
         try:
@@ -196,8 +203,6 @@ class Engine:
         except BaseException:  # also Ctrl-C: whatever it was, the weights are mixed
             self._open.weights_broken("an update of its weights broke off")
             raise
-        self._runner.weights_changed()
-        self._open.weights_changed(version, checked)
 
     def has_work(self) -> bool:
         """Whether a step would do or report anything."""

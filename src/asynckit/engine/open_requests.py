@@ -78,13 +78,23 @@ class OpenRequests:
         """Whether a step would do or report anything."""
         return bool(self._ended) or self._scheduler.has_work()
 
-    def check_update(self, version: int, on_update: OnUpdate | str) -> OnUpdate:
+    def check_update(self, version: int, on_update: OnUpdate | str, *, same: bool = False) -> OnUpdate:
         """Refuse weights that are not newer than the present ones; returns what becomes of the requests.
 
+        Args:
+            version: of the weights.
+            on_update: what is asked for.
+            same: whether only the version is new.
+
         Raises:
-            InputError: the version is no integer or doesn't grow, or ``on_update`` is no :class:`OnUpdate`.
+            InputError: the version is no integer or doesn't grow, ``on_update`` is no :class:`OnUpdate`, or
+                the present weights are broken and no others come.
         """
         where = "update_weights"
+        if same and self._out_of_order:
+            raise InputError(
+                f"the present weights can't be kept: {self._out_of_order}", where=where, mend=_MEND
+            )
         if type(version) is not int:
             raise InputError(f"version must be an integer, not {version!r}", where=where, mend="pass an int")
         if version <= self.version:

@@ -45,7 +45,10 @@ class InferenceEngine(Protocol):
         """End a request; the next step says so. Unknown ids do nothing."""
 
     def update_weights(
-        self, version: int, new: Path | str | Mapping[str, Any], on_update: OnUpdate | str = OnUpdate.KEEP_KV
+        self,
+        version: int,
+        new: Path | str | Mapping[str, Any] | None,
+        on_update: OnUpdate | str = OnUpdate.KEEP_KV,
     ) -> None:
         """Sample with new weights from the next step on; a misfit raises InputError and changes nothing."""
 

@@ -8,8 +8,19 @@ the next death has one culprit.
 import asyncio
 from collections import Counter, deque
 from collections.abc import Callable, Iterable
+from typing import Protocol
 
 from asynckit.rollout.group import Group
+
+
+class Admission(Protocol):
+    """Says whether a group may start now, and hears of those that do."""
+
+    def may_start(self, group_id: str) -> bool:
+        """Whether this one may."""
+
+    def start(self, group_id: str) -> None:
+        """It does."""
 
 
 class Backlog:
@@ -17,20 +28,30 @@ class Backlog:
 
     Args:
         groups: in order.
+        admission: what else has to agree before a group runs; who makes it change its mind calls ``wake``.
     """
 
-    def __init__(self, groups: Iterable[Group]) -> None:
+    def __init__(self, groups: Iterable[Group], admission: Admission | None = None) -> None:
         self._waiting = deque(groups)
         self._suspects: deque[Group] = deque()
         self._out: dict[str, Group] = {}
         self._deaths: Counter[str] = Counter()
         self._ended: set[str] = set()
+        self._admission = admission
         self._changed = asyncio.Condition()
+
+    def __len__(self) -> int:
+        return len(self._waiting) + len(self._suspects)
 
     @property
     def out(self) -> list[str]:
         """The groups that were taken and have neither ended nor been given back."""
         return list(self._out)
+
+    @property
+    def done(self) -> bool:
+        """Whether every group has ended."""
+        return not (self._ready_queue() or self._out)
 
     def deaths(self, group_id: str) -> int:
         """How often what ran this group has died."""
@@ -41,19 +62,32 @@ class Backlog:
         return self._deaths[group_id] > 1
 
     async def take(self, idle: Callable[[], bool]) -> Group | None:
-        """The next group to run; waits while some may still be given back. None when all have ended.
+        """The next group to run; waits while one may come. None when all have ended.
 
         Args:
             idle: whether the taker runs nothing: only then it gets a suspect.
         """
         async with self._changed:
-            await self._changed.wait_for(lambda: self._ready(idle) or not (self._out or self._suspects))
+            await self._changed.wait_for(lambda: self._ready(idle) or self.done)
             queue = self._ready(idle)
             if not queue:
                 return None
             group = queue.popleft()
             self._out[group.id] = group
+            if self._admission:
+                self._admission.start(group.id)
             return group
+
+    async def until_done(self) -> None:
+        """Wait until every group has ended."""
+        async with self._changed:
+            await self._changed.wait_for(lambda: self.done)
+
+    async def add(self, groups: Iterable[Group]) -> None:
+        """Groups that are to run after the others."""
+        async with self._changed:
+            self._waiting.extend(groups)
+            self._changed.notify_all()
 
     async def end(self, group_ids: Iterable[str]) -> None:
         """These groups have ended for good, wherever they are: one may have been given back just before."""
@@ -80,14 +114,21 @@ class Backlog:
         return groups
 
     async def wake(self) -> None:
-        """Let takers look again at whether they are idle."""
+        """Let takers look again at whether they are idle, and at the admission."""
         async with self._changed:
             self._changed.notify_all()
 
     def _ready(self, idle: Callable[[], bool]) -> deque[Group] | None:
+        """The queue whose first group may run now."""
+        queue = self._ready_queue()
+        if queue is self._suspects and not idle():
+            queue = self._waiting
+        if not queue or (self._admission and not self._admission.may_start(queue[0].id)):
+            return None
+        return queue
+
+    def _ready_queue(self) -> deque[Group] | None:
         for queue in (self._suspects, self._waiting):
             while queue and queue[0].id in self._ended:
                 queue.popleft()
-        if self._suspects and idle():
-            return self._suspects
-        return self._waiting or None
+        return self._suspects or self._waiting or None

@@ -106,6 +106,18 @@ class RolloutConfig:
             "identity": False,
         },
     )
+    filter_groups: bool = field(
+        default=False,
+        metadata={"help": "replace groups whose rewards are all equal by others, as DAPO does"},
+    )
+    max_replacements: int | None = field(
+        default=None,
+        metadata={
+            "help": "groups that may be replaced; ten times as many as are wanted by default",
+            "min": 0,
+            "identity": False,
+        },
+    )
     queue_size: int = field(
         default=64,
         metadata={"help": "finished groups that may wait to be written", "min": 1, "identity": False},

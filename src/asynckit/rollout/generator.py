@@ -39,7 +39,7 @@ class Generator(Protocol):
         """
 
     async def update_weights(
-        self, version: int, new: Path | str | Mapping[str, Any], on_update: OnUpdate | str
+        self, version: int, new: Path | str | Mapping[str, Any] | None, on_update: OnUpdate | str
     ) -> None:
         """Sample with new weights from now on.
 

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from asynckit.rollout.prompts import Prompt
@@ -45,6 +45,29 @@ class FinishedGroup:
     id: str
     status: GroupStatus
     trajectories: tuple[Trajectory, ...]
+
+
+def consumed_at(group: FinishedGroup, version: int) -> FinishedGroup:
+    """The group with records that say which policy version was trained on them."""
+    trajectories = tuple(replace(each, consumed_version=version) for each in group.trajectories)
+    return FinishedGroup(group.id, group.status, trajectories)
+
+
+def ended_as(group: FinishedGroup, status: GroupStatus) -> FinishedGroup:
+    """A completed group that ends as ``stale`` or ``filtered``, and its samples with it."""
+    trajectories = tuple(replace(each, status=status.value) for each in group.trajectories)
+    return FinishedGroup(group.id, status, trajectories)
+
+
+def oldest_version(group: FinishedGroup) -> int | None:
+    """The oldest policy version that sampled a token of the group; None without tokens."""
+    known = [each.min_version for each in group.trajectories if each.min_version is not None]
+    return min(known, default=None)
+
+
+def all_equal(rewards: Sequence[float | None]) -> bool:
+    """Whether a group's rewards leave nothing to learn from: every advantage would be 0."""
+    return len(rewards) > 1 and len(set(rewards)) == 1
 
 
 def group_seed(prompt: Prompt, run_seed: int) -> int:

@@ -6,7 +6,7 @@ from pathlib import Path
 from asynckit.engine.config import EngineConfig, SamplingParams
 from asynckit.engine.simulated_config import SimulatedConfig
 from asynckit.models.config import ModelConfig
-from asynckit.rollout.config import RewardConfig, RolloutConfig
+from asynckit.rollout.config import AsyncTrainingConfig, LearnerConfig, RewardConfig, RolloutConfig
 
 
 @dataclass(frozen=True)
@@ -14,7 +14,8 @@ class Job:
     """One run.
 
     Attributes:
-        model, engine, simulated, sampling, reward, rollout: the sections of the configuration.
+        model, engine, simulated, sampling, reward, rollout, async_training, learner: the sections of the
+            configuration.
         identity: digest of the settings that determine what the run produces.
         folder: the run directory, absolute.
         import_paths: folders that reward functions may be imported from.
@@ -29,6 +30,8 @@ class Job:
     sampling: SamplingParams
     reward: RewardConfig
     rollout: RolloutConfig
+    async_training: AsyncTrainingConfig
+    learner: LearnerConfig
     identity: str
     folder: Path
     import_paths: tuple[str, ...]

@@ -3,7 +3,8 @@
 A group goes ``submitted`` → ``running`` → ``completed`` → ``committed``, and back to ``submitted`` when what
 ran it died. *Completed* means that its records are in the ledger, *committed* that they are in a trajectory
 file. So a process may be killed at any moment: what is completed is never generated again, and what is
-committed is never written again.
+committed is never written again. In between a group is *settled* when its records are final: at once without
+a learner, else when the learner has had it or never will.
 
 The ledger is one SQLite file in write-ahead mode with one writer, the task runner. A transaction survives the
 death of the process at once and that of the machine soon; a ledger that lags behind the trajectory files
@@ -22,7 +23,7 @@ from asynckit.rollout.group import FinishedGroup, GroupStatus
 from asynckit.rollout.record import from_json, to_json
 
 NAME = "ledger.sqlite"
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 _TABLES = """
 CREATE TABLE groups (
     position INTEGER PRIMARY KEY,
@@ -30,6 +31,8 @@ CREATE TABLE groups (
     state TEXT NOT NULL DEFAULT 'submitted',
     attempts INTEGER NOT NULL DEFAULT 0,
     status TEXT,
+    settled INTEGER NOT NULL DEFAULT 0,
+    consumed_version INTEGER,
     records TEXT,
     part TEXT
 ) STRICT;
@@ -96,27 +99,47 @@ class Ledger:
                 ((each,) for each in group_ids),
             )
 
-    def complete(self, groups: Iterable[FinishedGroup]) -> list[FinishedGroup]:
-        """Keep the records of finished groups; returns the groups that had not been completed before."""
+    def complete(self, groups: Iterable[FinishedGroup], *, settled: bool = True) -> list[FinishedGroup]:
+        """Keep the records of finished groups; returns the groups that had not been completed before.
+
+        Args:
+            groups: how they ended.
+            settled: whether these are their final records.
+        """
         new = []
         with self._transaction() as database:
             for group in groups:
-                lines = "\n".join(map(to_json, group.trajectories))
                 changed = database.execute(
-                    "UPDATE groups SET state = 'completed', status = ?, records = ? "
+                    "UPDATE groups SET state = 'completed', status = ?, settled = ?, records = ? "
                     "WHERE id = ? AND state IN ('submitted', 'running')",
-                    (group.status.value, lines, group.id),
+                    (group.status.value, settled, _lines(group), group.id),
                 )
                 if changed.rowcount:
                     new.append(group)
         return new
 
-    def commit(self, part: str, groups: Iterable[tuple[str, GroupStatus]]) -> None:
+    def settle(self, groups: Iterable[FinishedGroup]) -> None:
+        """The learner has had these groups, or never will: these are their final records."""
+        with self._transaction() as database:
+            database.executemany(
+                "UPDATE groups SET settled = 1, status = ?, consumed_version = ?, records = ? "
+                "WHERE id = ? AND state = 'completed'",
+                [
+                    (group.status.value, group.trajectories[0].consumed_version, _lines(group), group.id)
+                    for group in groups
+                ],
+            )
+
+    def commit(self, part: str, groups: Iterable[FinishedGroup]) -> None:
         """The records of these groups are in a trajectory file, which is on the disk."""
         with self._transaction() as database:
             database.executemany(
-                "UPDATE groups SET state = 'committed', status = ?, records = NULL, part = ? WHERE id = ?",
-                [(status.value, part, group_id) for group_id, status in groups],
+                "UPDATE groups SET state = 'committed', status = ?, settled = 1, consumed_version = ?, "
+                "records = NULL, part = ? WHERE id = ?",
+                [
+                    (group.status.value, group.trajectories[0].consumed_version, part, group.id)
+                    for group in groups
+                ],
             )
 
     def ids(self) -> list[str]:
@@ -133,18 +156,16 @@ class Ledger:
         ]
 
     def uncommitted(self) -> list[FinishedGroup]:
-        """The groups that are completed and in no trajectory file, with their records."""
-        rows = self._rows(
-            "SELECT id, status, records FROM groups WHERE state = 'completed' ORDER BY position"
-        )
-        return [
-            FinishedGroup(
-                group_id,
-                GroupStatus(status),
-                tuple(from_json(line, where=f"{self._path}:{group_id}") for line in records.split("\n")),
-            )
-            for group_id, status, records in rows
-        ]
+        """The groups whose records are final and in no trajectory file."""
+        return self._completed("settled = 1")
+
+    def unsettled(self) -> list[FinishedGroup]:
+        """The groups that are completed and that the learner still has to get."""
+        return self._completed("settled = 0")
+
+    def consumed(self) -> int:
+        """How many groups the learner has had."""
+        return int(self._rows("SELECT COUNT(*) FROM groups WHERE consumed_version IS NOT NULL")[0][0])
 
     def parts(self) -> set[str]:
         """Names of the trajectory files that the ledger knows."""
@@ -155,6 +176,20 @@ class Ledger:
         return dict(
             self._rows("SELECT status, COUNT(*) FROM groups WHERE status IS NOT NULL GROUP BY status")
         )
+
+    def _completed(self, condition: str) -> list[FinishedGroup]:
+        rows = self._rows(
+            "SELECT id, status, records FROM groups "  # noqa: S608 - the condition is one of ours
+            f"WHERE state = 'completed' AND {condition} ORDER BY position"
+        )
+        return [
+            FinishedGroup(
+                group_id,
+                GroupStatus(status),
+                tuple(from_json(line, where=f"{self._path}:{group_id}") for line in records.split("\n")),
+            )
+            for group_id, status, records in rows
+        ]
 
     def close(self) -> None:
         """Let go of the file."""
@@ -187,3 +222,7 @@ class Ledger:
     def _rows(self, query: str) -> list[tuple[Any, ...]]:
         with self._lock:
             return list(self._database.execute(query))
+
+
+def _lines(group: FinishedGroup) -> str:
+    return "\n".join(map(to_json, group.trajectories))

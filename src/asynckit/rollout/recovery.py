@@ -21,8 +21,9 @@ def regroup(trajectories: Iterable[Trajectory]) -> list[FinishedGroup]:
 
 
 def _status(members: tuple[Trajectory, ...]) -> GroupStatus:
-    failed = any(each.status == "failed" for each in members)
-    return GroupStatus.FAILED if failed else GroupStatus.COMPLETED
+    statuses = {each.status for each in members}
+    ends = (GroupStatus.FAILED, GroupStatus.STALE, GroupStatus.FILTERED)
+    return next((status for status in ends if status in statuses), GroupStatus.COMPLETED)
 
 
 def recover(ledger: Ledger, folder: Path) -> Tally:
@@ -41,12 +42,19 @@ def recover(ledger: Ledger, folder: Path) -> Tally:
         groups = regroup(read_part(path))
         tally.add(groups)
         if path.name not in known:
-            ledger.commit(path.name, [(group.id, group.status) for group in groups])
+            ledger.commit(path.name, groups)
     return tally
 
 
 def summarize(
-    job: Job, ledger: Ledger, tally: Tally, *, status: str, tokens_per_second: float, idle_ratio: float | None
+    job: Job,
+    ledger: Ledger,
+    tally: Tally,
+    *,
+    wanted: int,
+    status: str,
+    tokens_per_second: float,
+    idle_ratio: float | None,
 ) -> Summary:
     """What a run has done so far, over all attempts; groups that have not ended count as cancelled."""
     counts, submitted = ledger.counts(), len(ledger.ids())
@@ -57,7 +65,10 @@ def summarize(
         status=status,
         groups=groups,
         samples=dict(tally.samples),
+        wanted=wanted,
         submitted=submitted,
+        versions=len(tally.trained_versions),
+        staleness={str(age): count for age, count in sorted(tally.ages.items())},
         mean_reward=tally.mean_reward,
         response_tokens=tally.tokens,
         tokens_per_second=tokens_per_second,

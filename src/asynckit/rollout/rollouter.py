@@ -3,32 +3,39 @@
 A group's task generates its samples, has them scored, turns them into records and puts the finished group
 into the message queue, where it may have to wait. Whatever goes wrong with a group is written into its
 records; only a broken engine or a lost queue ends the task with an error, which the task runner sees.
+
+New weights come between two steps of the engine. With ``partial_rollout`` they interrupt what is being
+generated; without, they wait until it has ended, and groups that arrive meanwhile wait for them.
 """
 
 import asyncio
 import logging
 import time
-from dataclasses import asdict, dataclass
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass, field
 from typing import Any
 
 from jinja2 import TemplateError
 
 from asynckit.engine.clock import Clock, RealClock, VirtualClock
 from asynckit.engine.completion import Completion
-from asynckit.engine.config import SamplingParams
 from asynckit.engine.driver import EngineDriver
 from asynckit.engine.protocol import InferenceEngine
-from asynckit.engine.request import Finish, Request
+from asynckit.engine.request import Finish, OnUpdate, Request
 from asynckit.engine.simulated import SimulatedEngine
 from asynckit.engine.text import cut_at_stop
 from asynckit.errors import InputError, RequestError
 from asynckit.models.resolve import LocalModel, resolve_model
 from asynckit.models.tokenizer import load_tokenizer, tokenizer_digest
-from asynckit.rollout.group import FinishedGroup, Group, GroupStatus, advantages
+from asynckit.rollout.episode import Episode
+from asynckit.rollout.group import Group, GroupStatus
 from asynckit.rollout.job import Job
 from asynckit.rollout.logs import log_to_file
 from asynckit.rollout.prompts import Prompt
-from asynckit.rollout.record import EngineInfo, Timing, Trajectory, trajectory_uid
+from asynckit.rollout.record import EngineInfo
+from asynckit.rollout.recording import finished_group, sampling_of
 from asynckit.rollout.reward_worker import RewardPool
 from asynckit.rollout.rewards import Failure, RewardInput, Score
 
@@ -37,13 +44,25 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class RollouterStatistics:
-    """Seconds since start, seconds the engine stepped, tokens sampled and prefilled, responses scored."""
+    """What a rollouter has done since it started, and what it is at.
 
-    seconds: float
-    busy_seconds: float
-    sampled_tokens: int
-    prefilled_tokens: int
-    scored: int
+    Attributes:
+        seconds: since it started.
+        busy_seconds: for which its engine worked.
+        sampled_tokens, prefilled_tokens, scored: so far; responses in the last case.
+        version: of its weights.
+        updating: whether new weights are on their way in.
+        at: how many groups are being generated, scored, and put into the queue.
+    """
+
+    seconds: float = 0.0
+    busy_seconds: float = 0.0
+    sampled_tokens: int = 0
+    prefilled_tokens: int = 0
+    scored: int = 0
+    version: int = 0
+    updating: bool = False
+    at: dict[str, int] = field(default_factory=dict)
 
 
 class FullyAsyncRollouter:
@@ -61,6 +80,10 @@ class FullyAsyncRollouter:
         self._queue = queue
         self._driver: EngineDriver | None = None
         self._rewards = RewardPool(job.reward, job.import_paths, job.rollout.startup_timeout)
+        self._version = 0
+        self._updating = False
+        self._at: Counter[str] = Counter()
+        self._moved = asyncio.Condition()
 
     async def start(self) -> None:
         """Load the model and start the reward workers.
@@ -92,43 +115,67 @@ class FullyAsyncRollouter:
             group: the group.
             attempt: how often it has been started, from 1.
         """
-        start = self._clock.now()
-        try:
-            assert self._driver
-            prompt_ids = self._encode(group.prompt)
-            completions = await self._driver.generate(
-                Request(group.id, prompt_ids, self._sampling_of(group), group.n)
-            )
-        except (RequestError, InputError) as error:
-            prompt_ids = ()
-            completions = [
-                Completion(finish=Finish.ERROR, error=str(error), end=self._clock.now())
-                for _ in range(group.n)
-            ]
-        texts = [self._text(completion) for completion in completions]
-        scores = await self._score(group.prompt, texts, completions)
-        values = [score.value if isinstance(score, Score) else None for score in scores]
-        trajectories = tuple(
-            self._record(group, index, attempt, prompt_ids, start, *parts)
-            for index, parts in enumerate(zip(completions, texts, scores, advantages(values), strict=True))
+        async with self._weights_still():
+            with self._counted("generating"):
+                prompt_ids, episodes = await self._generate(group)
+        with self._counted("scoring"):
+            scores = await self._score(group.prompt, episodes)
+        finished = finished_group(
+            self._job,
+            self._info,
+            group,
+            attempt=attempt,
+            prompt_ids=prompt_ids,
+            episodes=episodes,
+            scores=scores,
+            virtual=isinstance(self._clock, VirtualClock),
         )
         failures = [score.error for score in scores if isinstance(score, Failure)]
         if failures:
             log.warning("%s: %d samples failed: %s", group.prompt.where, len(failures), failures[0])
-        status = GroupStatus.FAILED if failures else GroupStatus.COMPLETED
-        await self._queue.put.remote(FinishedGroup(group.id, status, trajectories))
-        return status
+        with self._counted("queueing"):
+            await self._queue.put.remote(finished)
+        return finished.status
+
+    async def update_weights(self, version: int, new: Mapping[str, Any] | None) -> None:
+        """Sample with new weights; returns when the engine has them.
+
+        Args:
+            version: theirs.
+            new: tensors under the names that the model was saved with; None where only the version is new.
+
+        Raises:
+            AsynckitError: they don't fit.
+        """
+        assert self._driver
+        self._updating = True
+        try:
+            if not self._job.async_training.partial_rollout:
+                async with self._moved:
+                    await self._moved.wait_for(lambda: not self._at["generating"])
+            restart = self._job.async_training.on_update == "restart"
+            on_update = OnUpdate.ABORT if restart else OnUpdate(self._job.async_training.on_update)
+            # The aborted ask which version they are to start again with.
+            self._version = version
+            await self._driver.update_weights(version, new, on_update)
+        finally:
+            self._updating = False
+            async with self._moved:
+                self._moved.notify_all()
 
     async def statistics(self) -> RollouterStatistics:
         """What the engine has done since it started; nothing before that."""
         if self._driver is None:
-            return RollouterStatistics(0.0, 0.0, 0, 0, 0)
+            return RollouterStatistics()
         return RollouterStatistics(
             time.perf_counter() - self._started,
             self._driver.busy_seconds,
             self._driver.sampled_tokens,
             self._driver.prefilled_tokens,
             self._rewards.scored,
+            self._version,
+            self._updating,
+            dict(self._at),
         )
 
     async def close(self) -> None:
@@ -137,8 +184,36 @@ class FullyAsyncRollouter:
             await self._driver.close()
         self._rewards.close()
 
-    def _sampling_of(self, group: Group) -> SamplingParams:
-        return SamplingParams(**{**asdict(self._job.sampling), "seed": group.seed})
+    async def _generate(self, group: Group) -> tuple[tuple[int, ...], list[Episode]]:
+        """The group's prompt and samples; those of a group that can't be generated say why."""
+        start = self._clock.now()
+        try:
+            prompt_ids = self._encode(group.prompt)
+            completions = await self._complete(
+                Request(group.id, prompt_ids, sampling_of(self._job, group), group.n)
+            )
+        except (RequestError, InputError) as error:
+            end = self._clock.now()
+            return (), [Episode(error=str(error), start=start, end=end) for _ in range(group.n)]
+        return prompt_ids, [self._episode(completion, start) for completion in completions]
+
+    async def _complete(self, request: Request) -> list[Completion]:
+        """Run a request to its end, again from its beginning whenever new weights ended it."""
+        assert self._driver
+        while True:
+            version = self._version
+            completions = await self._driver.generate(request)
+            aborted = any(each.finish is Finish.ABORT for each in completions)
+            if not aborted or self._version == version:
+                return completions
+
+    def _episode(self, completion: Completion, start: float) -> Episode:
+        text: str = self._tokenizer.decode(completion.token_ids, skip_special_tokens=True)
+        if completion.finish is Finish.STOP:
+            text = cut_at_stop(text, self._job.sampling.stop)
+        episode = Episode(start=start)
+        episode.say(completion, text)
+        return episode
 
     def _encode(self, prompt: Prompt) -> tuple[int, ...]:
         if prompt.messages is None:
@@ -160,77 +235,35 @@ class FullyAsyncRollouter:
             ) from error
         return tuple(encoded["input_ids"])
 
-    def _text(self, completion: Completion) -> str:
-        text: str = self._tokenizer.decode(completion.token_ids, skip_special_tokens=True)
-        return cut_at_stop(text, self._job.sampling.stop) if completion.finish is Finish.STOP else text
-
-    async def _score(
-        self, prompt: Prompt, texts: list[str], completions: list[Completion]
-    ) -> list[Score | Failure]:
-        """Score what the engine could answer."""
-        answered = [done.finish is not Finish.ERROR for done in completions]
-        items = [RewardInput(text, prompt) for text, good in zip(texts, answered, strict=True) if good]
+    async def _score(self, prompt: Prompt, episodes: list[Episode]) -> list[Score | Failure]:
+        """Score what was answered."""
+        answered = [not episode.error for episode in episodes]
+        items = [RewardInput(e.text, prompt) for e, good in zip(episodes, answered, strict=True) if good]
         scores = iter(await self._rewards.score(items) if items else [])
         return [
-            next(scores) if good else Failure(done.error)
-            for done, good in zip(completions, answered, strict=True)
+            next(scores) if good else Failure(episode.error)
+            for episode, good in zip(episodes, answered, strict=True)
         ]
 
-    def _record(
-        self,
-        group: Group,
-        index: int,
-        attempt: int,
-        prompt_ids: tuple[int, ...],
-        start: float,
-        completion: Completion,
-        text: str,
-        score: Score | Failure,
-        advantage: float | None,
-    ) -> Trajectory:
-        assert completion.finish is not None
-        value, components, error = _parts(score)
-        status = "truncated" if completion.finish is Finish.LENGTH else "completed"
-        prompt = group.prompt
-        length = len(completion.token_ids)
-        return Trajectory(
-            uid=trajectory_uid(prompt, index, self._job.sampling.seed, self._job.identity),
-            group_id=group.id,
-            sample_index=index,
-            attempt=attempt,
-            status="failed" if error else status,
-            stop_reason=completion.finish.value,
-            messages=[*prompt.chat(), {"role": "assistant", "content": text}],
-            prompt_ids=list(prompt_ids),
-            response_ids=completion.token_ids,
-            response_mask=[1] * length,
-            logprobs=completion.logprobs,
-            version_spans=version_spans(completion.versions),
-            min_version=min(completion.versions, default=None),
-            max_version=max(completion.versions, default=None),
-            reward=value,
-            reward_components=components,
-            advantage=advantage,
-            ground_truth=prompt.ground_truth,
-            data_source=prompt.data_source,
-            sampling={**asdict(self._sampling_of(group)), "n": group.n},
-            engine=self._info,
-            turns=1,
-            timing=self._timing(group, start, completion),
-            error=error,
-            extra=dict(prompt.extra),
-        )
+    @asynccontextmanager
+    async def _weights_still(self) -> AsyncIterator[None]:
+        """Without partial rollouts: begin only while no new weights wait for those that are generating."""
+        if not self._job.async_training.partial_rollout:
+            async with self._moved:
+                await self._moved.wait_for(lambda: not self._updating)
+        try:
+            yield
+        finally:
+            async with self._moved:
+                self._moved.notify_all()
 
-    def _timing(self, group: Group, start: float, completion: Completion) -> Timing:
-        first = completion.first_token
-        virtual = isinstance(self._clock, VirtualClock)
-        zero = 0.0 if virtual else self._job.began
-        return Timing(
-            queued=0.0 if virtual else group.queued - zero,
-            start=start - zero,
-            first_token=None if first is None else first - zero,
-            end=completion.end - zero,
-        )
+    @contextmanager
+    def _counted(self, what: str) -> Iterator[None]:
+        self._at[what] += 1
+        try:
+            yield
+        finally:
+            self._at[what] -= 1
 
 
 def load_engine(job: Job, local: LocalModel) -> tuple[InferenceEngine, Clock]:
@@ -245,42 +278,3 @@ def load_engine(job: Job, local: LocalModel) -> tuple[InferenceEngine, Clock]:
     from asynckit.engine.engine import Engine  # imports torch, which the other engine does without
 
     return Engine.load(job.engine, job.model, local), RealClock()
-
-
-def failed_group(group: Group, job: Job, error: str) -> FinishedGroup:
-    """A group that ended without a response; every sample says why."""
-    prompt = group.prompt
-    trajectories = tuple(
-        Trajectory(
-            uid=trajectory_uid(prompt, index, job.sampling.seed, job.identity),
-            group_id=group.id,
-            sample_index=index,
-            status="failed",
-            messages=prompt.chat(),
-            data_source=prompt.data_source,
-            engine=EngineInfo(job.rollout.engine, job.model.name, ""),
-            ground_truth=prompt.ground_truth,
-            error=error,
-            extra=dict(prompt.extra),
-        )
-        for index in range(group.n)
-    )
-    return FinishedGroup(group.id, GroupStatus.FAILED, trajectories)
-
-
-def _parts(score: Score | Failure) -> tuple[float | None, dict[str, float], str]:
-    """Reward, components and error as a record has them."""
-    if isinstance(score, Failure):
-        return None, {}, score.error
-    return score.value, score.components, ""
-
-
-def version_spans(versions: list[int]) -> list[tuple[int, int, int]]:
-    """Runs of equal versions as ``(start, end, version)``, end exclusive, covering all tokens in order."""
-    spans: list[tuple[int, int, int]] = []
-    for position, version in enumerate(versions):
-        if spans and spans[-1][2] == version:
-            spans[-1] = (spans[-1][0], position + 1, version)
-        else:
-            spans.append((position, position + 1, version))
-    return spans

@@ -13,21 +13,30 @@ from asynckit.console import Progress as ProgressBar
 from asynckit.console import print_note
 from asynckit.engine.config import EngineConfig, SamplingParams
 from asynckit.engine.simulated_config import SimulatedConfig
-from asynckit.errors import AsynckitError, InputError, Interrupted, WorkFailed
+from asynckit.errors import AsynckitError, ConfigError, Interrupted, WorkFailed
 from asynckit.models.config import ModelConfig
 from asynckit.models.resolve import resolve_model
 from asynckit.rollout.cluster import connect, disconnect, refuse_impossible
-from asynckit.rollout.config import PromptsConfig, RayConfig, RewardConfig, RolloutConfig
-from asynckit.rollout.group import Group, group_seed
+from asynckit.rollout.config import (
+    AsyncTrainingConfig,
+    LearnerConfig,
+    PromptsConfig,
+    RayConfig,
+    RewardConfig,
+    RolloutConfig,
+)
+from asynckit.rollout.group import GroupStatus
 from asynckit.rollout.job import Job
 from asynckit.rollout.ledger import NAME as LEDGER
 from asynckit.rollout.ledger import Ledger
-from asynckit.rollout.prompts import Prompt, load_prompts
-from asynckit.rollout.record import group_id
+from asynckit.rollout.prompt_stream import PromptStream
+from asynckit.rollout.prompts import load_prompts
 from asynckit.rollout.recovery import recover, summarize
 from asynckit.rollout.rewards import choose_reward, load_reward
 from asynckit.rollout.run_directory import RunDirectory
+from asynckit.rollout.simulated_learner import step_seconds
 from asynckit.rollout.summary import Summary, how_to_resume
+from asynckit.rollout.supply import Supply
 
 _STOP_SECONDS = 20.0  # a stopping run gets this long to finish its clean-up
 
@@ -41,6 +50,8 @@ def run_rollout(
     prompts: PromptsConfig,
     reward: RewardConfig,
     rollout: RolloutConfig,
+    async_training: AsyncTrainingConfig,
+    learner: LearnerConfig,
     ray: RayConfig,
     config: Mapping[str, Any],
     digest: str,
@@ -61,6 +72,8 @@ def run_rollout(
         prompts: where prompts come from.
         reward: how responses are scored.
         rollout: the run itself.
+        async_training: how far generation may be ahead of the learner.
+        learner: who trains.
         ray: how to reach Ray.
         config: the resolved configuration as it is written into the run directory.
         digest: digest of the whole configuration.
@@ -78,6 +91,8 @@ def run_rollout(
     reward = replace(reward, name=choose_reward(reward.name, found))
     load_reward(reward.name, import_paths=import_paths)
     resolve_model(model, progress=not quiet)
+    _refuse_contradictions(rollout, learner)
+    stream = PromptStream(found, epochs=1, shuffle=False, seed=prompts.seed)
     if not resume:
         out = rollout.out or time.strftime("runs/%Y%m%d-%H%M%S")
         folder = RunDirectory.check(out, overwrite=overwrite).path
@@ -93,6 +108,8 @@ def run_rollout(
             sampling=sampling,
             reward=reward,
             rollout=rollout,
+            async_training=async_training,
+            learner=learner,
             identity=identity,
             folder=directory.path,
             import_paths=import_paths,
@@ -104,13 +121,13 @@ def run_rollout(
     if resume:
         with RunDirectory.resume(folder, identity=identity) as (directory, attempt):
             its = job(directory, attempt)
-            groups = make_groups(found, its)
-            if done := _nothing_owed(its, groups):
+            supply = Supply(stream, its)
+            if done := _nothing_owed(its, supply):
                 return done
             with _ray(ray), _sigterm_as_interrupt():
                 if ray.address == "local":
                     refuse_impossible(engine, rollout)
-                return _run(its, groups, lambda: None, quiet=quiet)
+                return _run(its, supply, lambda: None, quiet=quiet)
     with (
         _ray(ray),
         _sigterm_as_interrupt(),  # after Ray, which puts a handler of its own in place
@@ -120,10 +137,31 @@ def run_rollout(
             refuse_impossible(engine, rollout)
         directory.write_config(dict(config), digest, identity)
         its = job(directory, 1)
-        return _run(its, make_groups(found, its), accept, quiet=quiet)
+        return _run(its, Supply(stream, its), accept, quiet=quiet)
 
 
-def _nothing_owed(job: Job, groups: list[Group]) -> Summary | None:
+def _refuse_contradictions(rollout: RolloutConfig, learner: LearnerConfig) -> None:
+    """Find settings that can't work together, before anything starts.
+
+    Raises:
+        ConfigError: there are some.
+    """
+    step_seconds(learner, 0)
+    if rollout.filter_groups and rollout.n < 2:
+        raise ConfigError(
+            "the rewards of a group of one are always equal, so every group would be filtered",
+            where="rollout.filter_groups",
+            mend="use rollout.n=2 or more",
+        )
+    if rollout.mode == "sync" and learner.kind == "none":
+        raise ConfigError(
+            "without a learner there is nobody to take turns with",
+            where="rollout.mode",
+            mend="use learner.kind=simulated, or rollout.mode=async",
+        )
+
+
+def _nothing_owed(job: Job, supply: Supply) -> Summary | None:
     """The summary of a run that has nothing left to do; None for one that has.
 
     Raises:
@@ -133,39 +171,26 @@ def _nothing_owed(job: Job, groups: list[Group]) -> Summary | None:
     ledger = Ledger(directory.path / LEDGER)
     try:
         known = ledger.ids()
-        if known and known != [group.id for group in groups]:
-            raise InputError(
-                f"the prompts are not those of the run: {len(groups)} now, {len(known)} then, "
-                f"{len(set(known) & {group.id for group in groups})} of them the same",
-                where=str(job.folder),
-                mend="resume with the prompts as they were, or begin a new run",
-            )
-        if not known or ledger.owed() or ledger.uncommitted():
+        supply.restore(known, ledger.counts().get(GroupStatus.FILTERED, 0))
+        if len(known) < len(supply.groups) or ledger.owed() or ledger.unsettled() or ledger.uncommitted():
             return None
         tally = recover(ledger, directory.trajectories)
-        summary = summarize(job, ledger, tally, status="done", tokens_per_second=0.0, idle_ratio=None)
+        summary = summarize(
+            job,
+            ledger,
+            tally,
+            wanted=supply.wanted,
+            status="done",
+            tokens_per_second=0.0,
+            idle_ratio=None,
+        )
     finally:
         ledger.close()
     directory.write_summary(summary.to_dict())  # the run may have been killed before it could
     return summary
 
 
-def make_groups(prompts: list[Prompt], job: Job) -> list[Group]:
-    """One group per prompt, with ids and seeds that are the same in every run with this configuration."""
-    now = time.time()
-    return [
-        Group(
-            id=group_id(prompt, job.sampling.seed, job.identity),
-            prompt=prompt,
-            n=job.rollout.n,
-            seed=group_seed(prompt, job.sampling.seed),
-            queued=now,
-        )
-        for prompt in prompts
-    ]
-
-
-def _run(job: Job, groups: list[Group], accept: Callable[[], None], *, quiet: bool) -> Summary:
+def _run(job: Job, supply: Supply, accept: Callable[[], None], *, quiet: bool) -> Summary:
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
@@ -176,10 +201,10 @@ def _run(job: Job, groups: list[Group], accept: Callable[[], None], *, quiet: bo
     runner = (
         ray.remote(FullyAsyncTaskRunner)
         .options(num_cpus=0, max_concurrency=16, scheduling_strategy=here)
-        .remote(job, groups)
+        .remote(job, supply)
     )
     result = runner.run.remote()
-    bar = ProgressBar(len(groups), "group", quiet=quiet)
+    bar = ProgressBar(len(supply.groups), "group", quiet=quiet)
     try:
         _show_progress(runner, result, bar, accept)
         summary = _answer(job, result)
@@ -214,8 +239,9 @@ def _show_progress(runner: Any, result: Any, bar: ProgressBar, accept: Callable[
         if progress.ready:
             accept()
         ended = progress.ended
-        reward = "" if progress.mean_reward is None else f"reward {progress.mean_reward:.3f}, "
-        bar.update(ended, f"{reward}{progress.tokens} tokens")
+        found = progress.snapshot
+        reward = f"reward {found.reward_sum / found.reward_count:.3f}, " if found.reward_count else ""
+        bar.update(ended, f"{reward}{found.response_tokens} tokens")
 
 
 def _answer(job: Job, result: Any, timeout: float | None = None) -> Summary:

@@ -110,6 +110,10 @@ class Staleness:
         """Whether this version has had its groups, so that the next one is to be published."""
         return self.consumed >= (self.version + 1) * self.schedule.groups_per_version
 
+    def has_begun(self, group_id: str) -> bool:
+        """Whether this group has started and the learner has not had it."""
+        return group_id in self._oldest
+
     def may_start(self) -> bool:
         """Whether one more group can be used in time."""
         rules, position = self.schedule, self.consumed + self.begun

@@ -1,7 +1,7 @@
 """What a run did, counted as records are written: flat memory however long the run."""
 
 import math
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 from asynckit.errors import Interrupted, WorkFailed
 from asynckit.rollout.group import FinishedGroup, GroupStatus
+from asynckit.rollout.snapshot import Snapshot
 
 if TYPE_CHECKING:
     from rich.table import Table
 
 SCHEMA = "asynckit.summary/1"
+_NEWEST = 1000
 
 
 @dataclass(frozen=True)
@@ -23,7 +25,10 @@ class Summary:
     Attributes:
         status: done, failed or interrupted.
         groups, samples: how many ended in each status; the groups add up to ``submitted``.
-        submitted: groups that the run set out to do.
+        wanted: groups that were to end other than filtered.
+        submitted: groups that the run set out to do, replacements included.
+        versions: policy versions that were trained on something; 0 without a learner.
+        staleness: sampled tokens that the learner has had, by how many versions old they were.
         mean_reward: over the samples that have one; None when none has.
         response_tokens: tokens sampled in the records written.
         tokens_per_second: ``response_tokens`` over the seconds from the engines being ready to the last
@@ -39,7 +44,10 @@ class Summary:
     status: str
     groups: dict[str, int]
     samples: dict[str, int]
+    wanted: int
     submitted: int
+    versions: int
+    staleness: dict[str, int]
     mean_reward: float | None
     response_tokens: int
     tokens_per_second: float
@@ -63,10 +71,18 @@ class Summary:
             WorkFailed: more than ``allowed`` samples failed.
         """
         if self.status == "interrupted":
-            done = self.groups[GroupStatus.COMPLETED] + self.groups[GroupStatus.FAILED]
+            done = self.submitted - self.groups[GroupStatus.CANCELLED]
             raise Interrupted(
                 f"stopped after {done} of {self.submitted} groups; they are in {self.folder}/trajectories",
                 mend=how_to_resume(self.folder),
+            )
+        missing = self.wanted - (self.submitted - self.groups[GroupStatus.FILTERED])
+        if missing > 0:
+            raise WorkFailed(
+                f"{self.groups[GroupStatus.FILTERED]} groups had rewards that are all equal, and {missing} of "
+                "them were not replaced by others",
+                where="rollout.max_replacements",
+                mend="look at the reward and at how hard the prompts are, or allow more replacements",
             )
         failed = self.samples.get("failed", 0)
         if failed > allowed:
@@ -88,11 +104,18 @@ class Tally:
     errors: Counter[str] = field(default_factory=Counter)
     reward_sum: float = 0.0
     reward_count: int = 0
+    ages: Counter[int] = field(default_factory=Counter)
+    trained_versions: set[int] = field(default_factory=set)
+    partial_groups: int = 0
+    max_partial_span: int = 0
+    group_seconds: deque[float] = field(default_factory=lambda: deque(maxlen=_NEWEST))
 
     def add(self, groups: Iterable[FinishedGroup]) -> None:
         """Count groups whose records have been handed to the sink."""
         for group in groups:
             self.groups[group.status.value] += 1
+            self._add_times(group)
+            self._add_versions(group)
             for trajectory in group.trajectories:
                 self.samples[trajectory.status] += 1
                 self.lengths[len(trajectory.response_ids)] += 1
@@ -101,6 +124,44 @@ class Tally:
                 if trajectory.reward is not None:
                     self.reward_sum += trajectory.reward
                     self.reward_count += 1
+
+    def _add_times(self, group: FinishedGroup) -> None:
+        times = [each.timing for each in group.trajectories]
+        starts = [each.start for each in times if each.start is not None]
+        ends = [each.end for each in times if each.end is not None]
+        if starts and ends:
+            self.group_seconds.append(max(ends) - min(starts))
+
+    def _add_versions(self, group: FinishedGroup) -> None:
+        spans = [
+            each.max_version - each.min_version
+            for each in group.trajectories
+            if each.min_version is not None and each.max_version is not None
+        ]
+        self.partial_groups += any(spans)
+        self.max_partial_span = max(self.max_partial_span, *spans, 0)
+        for each in group.trajectories:
+            if each.consumed_version is None:
+                continue
+            self.trained_versions.add(each.consumed_version)
+            for start, end, version in each.version_spans:
+                self.ages[each.consumed_version - version] += sum(each.response_mask[start:end])
+
+    def snapshot(self, **run: Any) -> Snapshot:
+        """What has been counted, with what the caller knows of the run."""
+        return Snapshot(
+            groups=dict(self.groups),
+            samples=dict(self.samples),
+            ages=Counter(self.ages),
+            partial_groups=self.partial_groups,
+            max_partial_span=self.max_partial_span,
+            reward_sum=self.reward_sum,
+            reward_count=self.reward_count,
+            response_tokens=self.tokens,
+            longest_response=max(self.lengths, default=0),
+            group_seconds=tuple(self.group_seconds),
+            **run,
+        )
 
     @property
     def mean_reward(self) -> float | None:
@@ -143,6 +204,7 @@ def render_table(summary: Summary) -> "Table":
         ("groups", f"{counted(summary.groups)} of {summary.submitted}"),
         ("samples", counted(summary.samples)),
         ("mean reward", reward),
+        *([("staleness", _staleness(summary))] if summary.staleness else []),
         ("response tokens", f"{summary.response_tokens:,} ({summary.tokens_per_second:,.1f} per second)"),
         ("response length", f"p50 {summary.response_length_p50}, p95 {summary.response_length_p95} tokens"),
         ("engines idle", "unknown" if summary.idle_ratio is None else f"{summary.idle_ratio:.1%}"),
@@ -155,3 +217,8 @@ def render_table(summary: Summary) -> "Table":
     for row in rows:
         table.add_row(*row)
     return table
+
+
+def _staleness(summary: Summary) -> str:
+    shares = ", ".join(f"{count:,} of {age}" for age, count in summary.staleness.items())
+    return f"tokens by age in versions: {shares}; {summary.versions} versions"

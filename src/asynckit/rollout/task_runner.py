@@ -1,73 +1,84 @@
-"""The task runner: starts the parts of a rollout, feeds them, watches them, and counts what comes out.
+"""The task runner: starts the parts of a rollout, watches them, and counts what comes out.
 
 ::
 
-    Backlog ─generate_group─> FullyAsyncRollouter x N ─put─> MessageQueue ─get─> consume ─> Ledger, sink
-                               └ RewardPool: RewardWorker x M     <──acknowledge──┘
+    Backlog ─generate_group─> FullyAsyncRollouter x N ─put─> MessageQueue ─get─> consume ─> Ledger ─> sink
+       ^                       ^ └ RewardPool: RewardWorker x M     <──acknowledge──┘ │        ^
+       │                       │                                                      v        │
+       └─────may start─────────┼───────────── Staleness <───────────────────────> Learning ────┘
+                               └────────────update_weights─────────────────────────┘ └─train─> learner
 
     ============  =====================  =======================  =======================  ==================
     task          consumes               produces                 waits on                 unblocked by
     ============  =====================  =======================  =======================  ==================
     serve x N     the backlog            calls to its rollouter;  a free place, the        an answer, a group
-                                         a new one when it dies   backlog                  given back
+                                         a new one when it dies   backlog                  given back, a batch
     consume       finished groups        ledger entries,          the queue                a put, a part's
                                          trajectory files                                  age, the closing
+    learn         completed groups       batches, versions        the learner, the         the next group, the
+                                                                  rollouters' updates      end of the serving
     watch         token, group counts    an error when nothing    the clock                the end of the run
                                          moves
     ============  =====================  =======================  =======================  ==================
 
 A group is out from the moment it is taken from the backlog until the ledger has its records. If its rollouter
 dies meanwhile, or the queue that held it, it goes back to the backlog and is generated again; if an earlier
-attempt comes through after all, the ledger takes the first and drops the other. The queue is restarted by
-Ray, rollouters by their ``serve`` task. The runner is itself a Ray actor, so the parts die with it, and the
-run is then continued by another runner from the ledger. The first task that fails ends the run with its own
-error; everything finished until then is written first.
+attempt comes through after all, the ledger takes the first and drops the other. The queue and the learner are
+restarted by Ray, rollouters by their ``serve`` task. The runner is itself a Ray actor, so the parts die with
+it, and the run is then continued by another runner from the ledger. The first task that fails ends the run
+with its own error; everything finished until then is written first.
 """
 
 import asyncio
 import logging
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import ray
-from ray.exceptions import RayActorError, RayTaskError, TaskCancelledError
+from ray.exceptions import RayActorError, RayTaskError
 
-from asynckit.errors import AsynckitError, DependencyError, WorkFailed
+from asynckit.errors import AsynckitError, WorkFailed
+from asynckit.models.resolve import resolve_model
 from asynckit.rollout.backlog import Backlog
-from asynckit.rollout.cluster import replica_resources
-from asynckit.rollout.group import FinishedGroup, Group
+from asynckit.rollout.group import FinishedGroup, GroupStatus
 from asynckit.rollout.job import Job
+from asynckit.rollout.learning import Learning, StartsInTime
 from asynckit.rollout.ledger import NAME as LEDGER
 from asynckit.rollout.ledger import Ledger
 from asynckit.rollout.logs import log_to_file
 from asynckit.rollout.message_queue import MessageQueue
 from asynckit.rollout.record import Trajectory
 from asynckit.rollout.recovery import recover, regroup, summarize
-from asynckit.rollout.rollouter import FullyAsyncRollouter, RollouterStatistics, failed_group
+from asynckit.rollout.replicas import Replicas
 from asynckit.rollout.run_directory import RunDirectory
+from asynckit.rollout.simulated_learner import SimulatedLearner
 from asynckit.rollout.sinks import TrajectorySink
+from asynckit.rollout.snapshot import Snapshot
+from asynckit.rollout.staleness import Schedule, Staleness
 from asynckit.rollout.summary import Summary
+from asynckit.rollout.supply import Supply
+from asynckit.rollout.watchdog import Standstill, what_is_stuck
 
 _BATCH = 64  # groups taken from the queue at a time
 _WATCH_SECONDS = 5.0
 _LONGEST_GET = 5.0  # seconds until the consumer looks around, in case the queue was closed and has died since
-_DEATHS_IN_A_ROW = 5  # of one replica without a finished group in between
+# Ray restarts a part that dies under the same handle, and repeats the calls that it was in.
+_RESTARTED = {"num_cpus": 0, "max_concurrency": 1000, "max_restarts": -1, "max_task_retries": -1}
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Progress:
-    """How far the run is: engines ready, groups ended, mean reward and tokens so far, whether it is over."""
+    """How far the run is: whether an engine is ready, whether it is over, groups ended, and all the rest."""
 
     ready: bool
-    ended: int
-    mean_reward: float | None
-    tokens: int
     over: bool
+    ended: int
+    snapshot: Snapshot
 
 
 class FullyAsyncTaskRunner:
@@ -75,18 +86,19 @@ class FullyAsyncTaskRunner:
 
     Args:
         job: the job.
-        groups: what to generate, in order.
+        supply: what to generate.
     """
 
-    def __init__(self, job: Job, groups: list[Group]) -> None:
+    def __init__(self, job: Job, supply: Supply) -> None:
         log_to_file(job.folder, "task-runner", job.attempt)
         self._job = job
-        self._groups = groups
+        self._supply = supply
         folder = RunDirectory(job.folder)
         self._claim = folder.claim()
         self._ledger = Ledger(folder.path / LEDGER)
-        self._ledger.submit([group.id for group in groups])
         self._tally = recover(self._ledger, folder.trajectories)
+        supply.restore(self._ledger.ids(), self._ledger.counts().get(GroupStatus.FILTERED, 0))
+        self._ledger.submit([group.id for group in supply.groups])
         self._earlier_tokens = self._tally.tokens
         self._sink = TrajectorySink(
             folder.trajectories,
@@ -96,16 +108,21 @@ class FullyAsyncTaskRunner:
             on_part=self._committed,
         )
         owed = set(self._ledger.owed())
-        self._backlog = Backlog(group for group in groups if group.id in owed)
-        self._rollouters: dict[int, Any] = {}
-        self._in_flight: dict[int, set[str]] = {replica: set() for replica in range(job.rollout.replicas)}
-        self._starting: set[int] = set()
+        staleness = None
+        if job.learner.kind != "none":
+            schedule = Schedule.of(job.async_training, job.learner, mode=job.rollout.mode)
+            staleness = Staleness(schedule, self._ledger.consumed())
+        self._staleness = staleness
+        self._backlog = Backlog(
+            (group for group in supply.groups if group.id in owed),
+            StartsInTime(staleness) if staleness else None,
+        )
+        self._replicas = Replicas(job, self._backlog, self._ledger, self._complete)
+        self._learning: Learning | None = None
         self._queue: Any = None
-        self._serving: list[asyncio.Task[None]] = []
         self._fed = asyncio.Event()
-        self._stopping = False
-        self._ready = self._over = False
-        self._ended = len(groups) - len(owed)
+        self._stopping = self._ready = self._over = False
+        self._ended = len(supply.groups) - len(owed)
         self._moved = asyncio.Event()
         self._ready_at = self._last_end = time.time()
 
@@ -138,149 +155,54 @@ class FullyAsyncTaskRunner:
                     await self._moved.wait()
         except TimeoutError:
             pass
-        return Progress(self._ready, self._ended, self._tally.mean_reward, self._tally.tokens, self._over)
+        return Progress(self._ready, self._over, self._ended, self._snapshot())
 
     async def stop(self) -> None:
         """Cancel the groups in flight; ``run`` then ends as interrupted, with everything finished on disk."""
         log.info("asked to stop")
         self._stopping = True
-        for task in self._serving:
-            task.cancel()
+        self._replicas.stop()
 
     async def _start(self) -> None:
-        """Start the queue and the rollouters, and wait until they can work."""
-        job = self._job
-        # Ray restarts a queue that dies under the same handle, and repeats the calls that it was in.
-        options = {"num_cpus": 0, "max_concurrency": 1000, "max_restarts": -1, "max_task_retries": -1}
-        self._queue = ray.remote(MessageQueue).options(**options).remote(job.rollout.queue_size)
-        await asyncio.gather(*(self._start_replica(replica) for replica in self._in_flight))
-        self._ready_at = time.time()
-        self._ready = True
-        log.info("%d engines are ready", job.rollout.replicas)
-
-    async def _start_replica(self, replica: int) -> None:
-        job = self._job
-        resources = replica_resources(job.engine, job.rollout, ray.nodes())
-        actor = ray.remote(FullyAsyncRollouter).options(max_concurrency=10_000, **resources)
-        rollouter = actor.remote(job=job, queue=self._queue, name=f"rollouter-{replica}")
-        self._rollouters[replica] = rollouter
-        self._starting.add(replica)
-        try:
-            async with asyncio.timeout(job.rollout.startup_timeout):
-                await rollouter.start.remote()
-        except TimeoutError:
-            raise DependencyError(
-                f"engine {replica + 1} of {job.rollout.replicas}, asking for {resources}, did not start in "
-                f"rollout.startup_timeout={job.rollout.startup_timeout:g} s",
-                mend="ask for fewer replicas or resources than `ray status` shows, or wait longer",
-            ) from None
-        finally:
-            self._starting.discard(replica)
+        """Start the queue and the learner, and give them what an earlier runner left."""
+        self._queue = ray.remote(MessageQueue).options(**_RESTARTED).remote(self._job.rollout.queue_size)
+        left = self._ledger.uncommitted()
+        self._tally.add(left)
+        await self._write(left)
+        if self._staleness is None:
+            return
+        model = await asyncio.to_thread(resolve_model, self._job.model)
+        learner = ray.remote(SimulatedLearner).options(**_RESTARTED).remote(self._job.learner, model.path)
+        self._learning = Learning(
+            learner, self._staleness, self._backlog, self._settle, self._replicas.publish
+        )
+        await self._learning.offer(self._ledger.unsettled())
 
     async def _work(self) -> None:
-        await asyncio.to_thread(self._sink.append, self._left_over())
         async with asyncio.TaskGroup() as tasks:
-            watch = tasks.create_task(self._watch(), name="watch")
-            consume = tasks.create_task(self._consume(), name="consume")
-            async with asyncio.TaskGroup() as serving:
-                self._serving = [serving.create_task(self._serve(replica)) for replica in self._in_flight]
+            helping = [tasks.create_task(self._watch()), tasks.create_task(self._note_readiness())]
+            consume = tasks.create_task(self._consume())
+            learn = tasks.create_task(self._learning.run()) if self._learning else None
+            await self._replicas.serve(self._queue)
             self._last_end = time.time()
             self._fed.set()
             await self._queue.close.remote()
             await consume
-            watch.cancel()
+            if self._learning and learn and not self._stopping:
+                self._learning.close()
+                await asyncio.wait([learn])
+            elif learn:
+                learn.cancel()
+            for task in helping:
+                task.cancel()
 
-    def _left_over(self) -> list[Trajectory]:
-        """Records that an earlier runner completed and did not write."""
-        groups = self._ledger.uncommitted()
-        self._tally.add(groups)
-        return [trajectory for group in groups for trajectory in group.trajectories]
-
-    def _slots(self) -> int:
-        """Groups in flight per replica: twice what its engine runs at once, so that no place waits."""
-        return 2 * -(-self._job.engine.max_running // self._job.rollout.n)
-
-    async def _serve(self, replica: int) -> None:
-        """Keep one rollouter busy until nothing is left to do, and replace it when it dies."""
-        in_a_row = 0
-        while not self._stopping:
-            before = self._ended
-            error: BaseException | None = None
-            try:
-                if replica not in self._rollouters:
-                    await self._start_replica(replica)
-                await self._feed(replica)
-            except* RayActorError as died:
-                error = died.exceptions[0]
-            if error is None:
-                return
-            in_a_row = 1 if self._ended > before else in_a_row + 1
-            await self._bury(replica)
-            if in_a_row >= _DEATHS_IN_A_ROW:
-                raise WorkFailed(
-                    f"rollouter {replica} died {in_a_row} times in a row without finishing a group",
-                    mend="see the run's logs folder and Ray's own logs; finished groups are on disk",
-                ) from error
-            log.warning("rollouter %d died and is started again: %s", replica, str(error).splitlines()[0])
-
-    async def _feed(self, replica: int) -> None:
-        """Send groups to a rollouter; cancelled, wait until the rollouter has let go of them.
-
-        Raises:
-            ExceptionGroup: with the RayActorError of a rollouter that died.
-        """
-        running, places = self._in_flight[replica], asyncio.Semaphore(self._slots())
-        async with asyncio.TaskGroup() as tasks:
-            while not self._stopping:
-                await places.acquire()
-                group = await self._backlog.take(lambda: not running)
-                if group is None:
-                    return
-                running.add(group.id)
-                task = tasks.create_task(self._generate(replica, group))
-                task.add_done_callback(lambda _: places.release())
-                if self._backlog.is_suspect(group.id):
-                    await asyncio.wait([task])
-
-    async def _generate(self, replica: int, group: Group) -> None:
-        """Have one group generated and put into the queue."""
-        attempt = self._ledger.start(group.id)
-        if attempt is None:  # an earlier attempt came through after it had been given up
-            await self._backlog.end([group.id])
-            self._in_flight[replica].discard(group.id)
-            return
-        answer = self._rollouters[replica].generate_group.remote(group, attempt)
-        try:
-            await asyncio.shield(_as_future(answer))
-        except asyncio.CancelledError:
-            ray.cancel(answer)
-            await asyncio.wait([_as_future(answer)], timeout=10.0)
-            if not self._stopping:
-                raise
-        except TaskCancelledError:
-            if not self._stopping:
-                raise WorkFailed("somebody cancelled a group's task", mend="--resume goes on") from None
-            return
-        self._in_flight[replica].discard(group.id)
-        await self._backlog.wake()
-
-    async def _bury(self, replica: int) -> None:
-        """Give back what a dead rollouter was at; a group that keeps killing its rollouters fails."""
-        ray.kill(self._rollouters.pop(replica))  # also where only its process has gone
-        lost, self._in_flight[replica] = self._in_flight[replica], set()
-        limit = self._job.rollout.max_attempts
-        groups = await self._backlog.give_back(lost, blamed=True)
-        self._ledger.give_back([group.id for group in groups])
-        poison = [group for group in groups if self._backlog.deaths(group.id) >= limit]
-        await self._complete(
-            failed_group(
-                group, self._job, f"what generated it died {limit} times; it killed the last one alone"
-            )
-            for group in poison
-        )
+    async def _note_readiness(self) -> None:
+        await self._replicas.until_one_is_up()
+        self._ready_at = time.time()
+        self._ready = True
 
     async def _consume(self) -> None:
-        """Enter finished groups into the ledger, acknowledge them, and write them."""
+        """Enter finished groups into the ledger, acknowledge them, and pass them on."""
         incarnation = ""
         while True:
             last = self._fed.is_set()
@@ -292,69 +214,113 @@ class FullyAsyncTaskRunner:
             incarnation = delivery.incarnation
             if self._sink.due() == 0:
                 await asyncio.to_thread(self._sink.flush)
-            await self._complete(group for _, group in delivery.items)
+            await self._complete([group for _, group in delivery.items])
             await self._queue.acknowledge.remote(delivery)
             if last and not delivery.items:
                 return
 
     async def _replace_lost(self) -> None:
         """The queue has died: what it held is generated again."""
-        held = set(self._backlog.out).difference(*self._in_flight.values())
+        held = set(self._backlog.out) - self._replicas.in_flight()
         groups = await self._backlog.give_back(held, blamed=False)
         self._ledger.give_back([group.id for group in groups])
         log.warning("the message queue died; %d groups that it held are generated again", len(groups))
 
-    async def _complete(self, groups: Iterable[FinishedGroup]) -> None:
-        """Keep the records of finished groups, in the ledger first."""
-        finished = list(groups)
-        new = await asyncio.to_thread(self._ledger.complete, finished)
-        self._tally.add(new)
-        self._ended += len(new)
-        await self._backlog.end(group.id for group in finished)
-        await asyncio.to_thread(self._sink.append, [t for group in new for t in group.trajectories])
+    async def _complete(self, groups: Sequence[FinishedGroup]) -> None:
+        """Keep the records of finished groups, in the ledger first, and pass them on."""
+        if not groups:
+            return
+        learnable = [each for each in groups if self._learning and each.status is GroupStatus.COMPLETED]
+        final = [each for each in groups if each not in learnable]
+        waiting = await asyncio.to_thread(self._ledger.complete, learnable, settled=False)
+        ended = await asyncio.to_thread(self._ledger.complete, final)
+        await self._replace(sum(each.status is GroupStatus.FILTERED for each in ended))
+        self._tally.add(ended)
+        self._ended += len(waiting) + len(ended)
+        await self._backlog.end(group.id for group in groups)
+        if self._learning:
+            await self._learning.dismiss(group.id for group in ended)
+            await self._learning.offer(waiting)
+        await self._write(ended)
+
+    async def _replace(self, count: int) -> None:
+        """Submit as many further groups as were filtered."""
+        new = self._supply.more(count)
+        await asyncio.to_thread(self._ledger.submit, [group.id for group in new])
+        await self._backlog.add(new)
+
+    async def _settle(self, groups: Sequence[FinishedGroup]) -> None:
+        """Keep the final records of groups that the learner has had, or never will."""
+        await asyncio.to_thread(self._ledger.settle, groups)
+        self._tally.add(groups)
+        await self._write(groups)
+
+    async def _write(self, groups: Sequence[FinishedGroup]) -> None:
+        await asyncio.to_thread(self._sink.append, [t for group in groups for t in group.trajectories])
         self._moved.set()
         self._moved.clear()
 
     def _committed(self, part: Path, trajectories: Sequence[Trajectory]) -> None:
         """A part is on the disk."""
-        self._ledger.commit(part.name, [(group.id, group.status) for group in regroup(trajectories)])
+        self._ledger.commit(part.name, regroup(trajectories))
 
     async def _watch(self) -> None:
-        """Raise when neither a token nor a group has moved for ``stall_timeout`` seconds."""
+        """Raise when nothing has moved for ``stall_timeout`` seconds, and say what is stuck."""
         limit = self._job.rollout.stall_timeout
         last, since = None, time.monotonic()
         while True:
             await asyncio.sleep(min(_WATCH_SECONDS, limit / 4))
-            if self._starting:  # which has a limit of its own
+            if not self._replicas.up:  # starting has a limit of its own
                 last = None
                 continue
             try:
                 async with asyncio.timeout(limit):
-                    statistics = await self._statistics()
+                    await self._replicas.refresh()
             except TimeoutError:
                 raise WorkFailed(
                     f"an engine has not answered for rollout.stall_timeout={limit:g} s",
                     mend="see the run's logs folder; --resume goes on with the run",
                 ) from None
-            now = (self._ended, *((s.sampled_tokens, s.prefilled_tokens, s.scored) for s in statistics))
+            now = (self._ended, self._learning and self._learning.step, *self._replicas.snapshots())
             if now != last:
                 last, since = now, time.monotonic()
             elif time.monotonic() - since > limit:
-                queue = await self._queue.statistics.remote()
-                raise WorkFailed(
-                    f"nothing has moved for rollout.stall_timeout={limit:g} s: {self._ended} of "
-                    f"{len(self._groups)} groups have ended; the queue is {queue}",
-                    mend="look at the reward function first; --verbose shows more",
-                )
+                raise await self._stall(time.monotonic() - since)
 
-    async def _statistics(self) -> list[RollouterStatistics]:
-        """Of the rollouters that live; their serve tasks see to the others."""
-        answers = [_as_future(rollouter.statistics.remote()) for rollouter in self._rollouters.values()]
-        found = await asyncio.gather(*answers, return_exceptions=True)
-        for each in found:
-            if isinstance(each, BaseException) and not isinstance(each, RayActorError):
-                raise each
-        return [each for each in found if not isinstance(each, BaseException)]
+    async def _stall(self, seconds: float) -> WorkFailed:
+        queue = await self._queue.statistics.remote()
+        found = Standstill(
+            at=self._replicas.at(),
+            backlog=len(self._backlog),
+            queued=queue.waiting + queue.unacknowledged,
+            queue_size=self._job.rollout.queue_size,
+            learner_busy=bool(self._learning and self._learning.busy_since),
+            publishing=bool(self._learning and self._learning.publishing),
+            learner_waiting=self._learning.waiting if self._learning else 0,
+        )
+        stuck, mend = what_is_stuck(found)
+        return WorkFailed(
+            f"nothing has moved for {seconds:.0f} s (rollout.stall_timeout="
+            f"{self._job.rollout.stall_timeout:g}): {stuck}; {self._ended} of {len(self._supply.groups)} "
+            "groups have ended",
+            mend=mend,
+        )
+
+    def _snapshot(self) -> Snapshot:
+        learning = self._learning
+        return self._tally.snapshot(
+            seconds=time.time() - self._job.began,
+            submitted=len(self._supply.groups),
+            in_flight=len(self._replicas.in_flight()),
+            backlog=len(self._backlog),
+            queued=max(0, len(self._backlog.out) - len(self._replicas.in_flight())),
+            learner_waiting=learning.waiting if learning else 0,
+            version=self._staleness.version if self._staleness else 0,
+            consumed=self._staleness.consumed if self._staleness else 0,
+            learner_busy_seconds=learning.busy_seconds if learning else 0.0,
+            written=self._sink.samples_written,
+            replicas=self._replicas.snapshots(),
+        )
 
     async def _summarize(self, status: str) -> Summary:
         seconds = max(self._last_end - self._ready_at, 1e-9)
@@ -362,42 +328,31 @@ class FullyAsyncTaskRunner:
             self._job,
             self._ledger,
             self._tally,
+            wanted=self._supply.wanted,
             status=status,
             tokens_per_second=(self._tally.tokens - self._earlier_tokens) / seconds,
             idle_ratio=await self._idle_ratio(seconds),
         )
 
     async def _idle_ratio(self, seconds: float) -> float | None:
-        if not self._rollouters:
-            return None
         try:
             async with asyncio.timeout(10.0):
-                statistics = await self._statistics()
+                await self._replicas.refresh()
         except (RayTaskError, TimeoutError):
             return None  # the run's own error says why
-        if not statistics:
+        replicas = self._replicas.snapshots()
+        if not self._replicas.up:
             return None
-        return max(0.0, 1 - sum(s.busy_seconds for s in statistics) / seconds / len(statistics))
+        return max(0.0, 1 - sum(each.busy_seconds for each in replicas) / seconds / len(replicas))
 
     async def _close(self) -> None:
-        """Stop the parts; those that don't answer within ten seconds are killed with the runner."""
+        """Stop the parts; those that don't answer in time are killed with the runner."""
         self._over = True
         self._moved.set()
         self._ledger.close()
-        closing = [_as_future(rollouter.close.remote()) for rollouter in self._rollouters.values()]
-        if closing:
-            await asyncio.wait(closing, timeout=10.0)
-        for actor in (*self._rollouters.values(), self._queue):
-            if actor is not None:
-                ray.kill(actor)
-
-
-async def _await(answer: Any) -> Any:
-    return await answer
-
-
-def _as_future(answer: Any) -> asyncio.Future[Any]:
-    return asyncio.ensure_future(_await(answer))
+        await self._replicas.close()
+        if self._queue is not None:
+            ray.kill(self._queue)
 
 
 def _first_cause(error: Exception) -> Exception:

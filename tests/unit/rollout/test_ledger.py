@@ -49,7 +49,7 @@ def test_what_is_completed_outlives_the_process(tmp_path: Path) -> None:
     later = Ledger(path)  # the first one was never closed
     assert later.owed() == [IDS[0], *IDS[2:]]
     assert later.uncommitted() == [group]
-    later.commit("part-000000.parquet", [(group.id, group.status)])
+    later.commit("part-000000.parquet", [group])
     assert Ledger(path).uncommitted() == []
     assert Ledger(path).counts() == {"completed": 1}
     assert Ledger(path).parts() == {"part-000000.parquet"}
@@ -131,7 +131,7 @@ class Books(RuleBasedStateMachine):
     def commit(self) -> None:
         """Everything completed is written."""
         groups = self.ledger.uncommitted()
-        self.ledger.commit("part", [(group.id, group.status) for group in groups])
+        self.ledger.commit("part", groups)
         self.states |= {group.id: "committed" for group in groups}
 
     @rule()

@@ -13,9 +13,12 @@ from asynckit.rollout.summary import Summary, percentile, render_table
 
 DONE = Summary(
     status="done",
-    groups={"completed": 3, "failed": 1, "cancelled": 0},
+    groups={"completed": 3, "failed": 1, "stale": 0, "filtered": 0, "cancelled": 0},
     samples={"completed": 6, "failed": 2},
+    wanted=4,
     submitted=4,
+    versions=0,
+    staleness={},
     mean_reward=0.5,
     response_tokens=100,
     tokens_per_second=10.0,

@@ -1,0 +1,318 @@
+"""The rollouters of a run: started, fed, given new weights, and replaced when they die.
+
+Each has a ``serve`` task of its own. A replica for which there is no room yet keeps waiting while another one
+works, so machines may join a cluster that runs, and leave it.
+"""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import ray
+from ray.exceptions import RayActorError, TaskCancelledError
+
+from asynckit.errors import DependencyError, WorkFailed
+from asynckit.rollout.backlog import Backlog
+from asynckit.rollout.cluster import replica_resources
+from asynckit.rollout.group import FinishedGroup, Group
+from asynckit.rollout.job import Job
+from asynckit.rollout.ledger import Ledger
+from asynckit.rollout.recording import failed_group
+from asynckit.rollout.rollouter import FullyAsyncRollouter, RollouterStatistics
+from asynckit.rollout.snapshot import ReplicaSnapshot
+
+_DEATHS_IN_A_ROW = 5  # of one replica without a finished group in between
+_LET_GO_SECONDS = 10.0  # that a rollouter has for cancelling a group, or for closing
+
+log = logging.getLogger(__name__)
+
+Complete = Callable[[Sequence[FinishedGroup]], Awaitable[None]]
+
+
+@dataclass
+class _Replica:
+    """One place for a rollouter: the actor that is there now, if any, and what those before it had done."""
+
+    number: int
+    actor: Any = None
+    state: str = "starting"
+    version: int = 0
+    in_flight: set[str] = field(default_factory=set)
+    earlier: RollouterStatistics = field(default_factory=RollouterStatistics)
+    now: RollouterStatistics = field(default_factory=RollouterStatistics)
+
+    def bury(self) -> set[str]:
+        """Forget a dead actor; returns the groups that it was at."""
+        lost, self.in_flight = self.in_flight, set()
+        self.earlier, self.now = _sum(self.earlier, self.now), RollouterStatistics()
+        self.actor, self.state, self.version = None, "dead", 0
+        return lost
+
+
+class Replicas:
+    """All rollouters of one run; for one event loop.
+
+    Args:
+        job: the run.
+        backlog: what they take from.
+        ledger: hears of every start.
+        complete: called with groups that end because they keep killing rollouters.
+    """
+
+    def __init__(self, job: Job, backlog: Backlog, ledger: Ledger, complete: Complete) -> None:
+        self._job = job
+        self._backlog = backlog
+        self._ledger = ledger
+        self._complete = complete
+        self._replicas = [_Replica(number) for number in range(job.rollout.replicas)]
+        self._version = 0
+        self._weights: Any = None  # what ray.put gave for them
+        self._stopping = False
+        self._serving: list[asyncio.Task[None]] = []
+        self._one_is_up = asyncio.Event()
+        self.completed = 0  # groups that came through, so that deaths without success can be told
+
+    @property
+    def up(self) -> bool:
+        """Whether at least one works."""
+        return any(each.state in ("running", "updating") for each in self._replicas)
+
+    def in_flight(self) -> set[str]:
+        """The groups that rollouters are at."""
+        return set().union(*(each.in_flight for each in self._replicas))
+
+    async def serve(self, queue: Any) -> None:
+        """Start the rollouters and keep them busy until nothing is left to do.
+
+        Args:
+            queue: handle of the queue that takes finished groups.
+
+        Raises:
+            ExceptionGroup: with what ended the first one that failed for good.
+        """
+        async with asyncio.TaskGroup() as serving:
+            self._serving = [serving.create_task(self._serve(each, queue)) for each in self._replicas]
+
+    async def until_one_is_up(self) -> None:
+        """Wait until the first rollouter can work."""
+        await self._one_is_up.wait()
+
+    def stop(self) -> None:
+        """Cancel the groups in flight; ``serve`` then returns."""
+        self._stopping = True
+        for task in self._serving:
+            task.cancel()
+
+    async def publish(self, version: int, weights: Any) -> None:
+        """Bring a new policy version to every rollouter, and to those that start later.
+
+        Args:
+            version: its number.
+            weights: an object reference to its tensors; None where only the number is new.
+        """
+        self._version, self._weights = version, weights
+        await asyncio.gather(*(self._update(each) for each in self._replicas if each.state == "running"))
+
+    async def refresh(self) -> None:
+        """Ask every rollouter that lives for its statistics.
+
+        Raises:
+            RayTaskError: one can't answer.
+        """
+        living = [each for each in self._replicas if each.actor is not None]
+        answers = [as_future(each.actor.statistics.remote()) for each in living]
+        for each, answer in zip(living, await asyncio.gather(*answers, return_exceptions=True), strict=True):
+            if isinstance(answer, RollouterStatistics):
+                each.now = answer
+            elif not isinstance(answer, RayActorError):  # the dead are their serve tasks' business
+                raise answer
+
+    def snapshots(self) -> tuple[ReplicaSnapshot, ...]:
+        """Every replica as of the last refresh."""
+        return tuple(_snapshot(each) for each in self._replicas)
+
+    def at(self) -> dict[str, int]:
+        """How many groups are being generated, scored, and put into the queue, as of the last refresh."""
+        counts: dict[str, int] = {}
+        for each in self._replicas:
+            for what, count in each.now.at.items():
+                counts[what] = counts.get(what, 0) + count
+        return counts
+
+    async def close(self) -> None:
+        """Stop all; those that don't answer in time are killed."""
+        actors = [each.actor for each in self._replicas if each.actor is not None]
+        if actors:
+            closing = [as_future(actor.close.remote()) for actor in actors]
+            await asyncio.wait(closing, timeout=_LET_GO_SECONDS)
+        for actor in actors:
+            ray.kill(actor)
+
+    async def _serve(self, replica: _Replica, queue: Any) -> None:
+        """Keep one rollouter busy until nothing is left to do, and replace it when it dies."""
+        in_a_row = 0
+        while not self._stopping:
+            before, error = self.completed, None
+            try:
+                if await self._start(replica, queue):
+                    await self._feed(replica)
+            except* RayActorError as died:
+                error = died.exceptions[0]
+            if error is None:
+                return
+            in_a_row = 1 if self.completed > before else in_a_row + 1
+            await self._bury(replica)
+            if in_a_row >= _DEATHS_IN_A_ROW:
+                raise WorkFailed(
+                    f"rollouter {replica.number} died {in_a_row} times in a row without finishing a group",
+                    mend="see the run's logs folder and Ray's own logs; finished groups are on disk",
+                ) from error
+            log.warning(
+                "rollouter %d died and is started again: %s", replica.number, str(error).splitlines()[0]
+            )
+
+    async def _start(self, replica: _Replica, queue: Any) -> bool:
+        """Start a rollouter and bring it up to date; False where the run ended before there was room for it.
+
+        Raises:
+            DependencyError: there was no room for ``startup_timeout`` seconds, and no other one works.
+        """
+        replica.state = "starting"
+        resources = replica_resources(self._job.engine, self._job.rollout, ray.nodes())
+        actor = ray.remote(FullyAsyncRollouter).options(max_concurrency=10_000, **resources)
+        replica.actor = actor.remote(job=self._job, queue=queue, name=f"rollouter-{replica.number}")
+        started = as_future(replica.actor.start.remote())
+        done = asyncio.ensure_future(self._backlog.until_done())
+        try:
+            while not started.done():
+                limit = self._job.rollout.startup_timeout
+                await asyncio.wait([started, done], timeout=limit, return_when=asyncio.FIRST_COMPLETED)
+                if done.done():
+                    return False
+                if not started.done():
+                    self._refuse_to_wait(replica, resources)
+            await started
+            await self._update(replica)
+            replica.state = "running"
+        finally:
+            await _cancelled(done)
+            started.cancel()
+        self._one_is_up.set()
+        log.info("rollouter %d is ready", replica.number)
+        return True
+
+    def _refuse_to_wait(self, replica: _Replica, resources: dict[str, float]) -> None:
+        limit = self._job.rollout.startup_timeout
+        what = f"engine {replica.number + 1} of {len(self._replicas)}, asking for {resources}, did not start"
+        if self.up:
+            log.warning("%s in %g s; the others go on", what, limit)
+            return
+        raise DependencyError(
+            f"{what} in rollout.startup_timeout={limit:g} s",
+            mend="ask for fewer replicas or resources than `ray status` shows, or wait longer",
+        )
+
+    async def _update(self, replica: _Replica) -> None:
+        """Give a rollouter the newest weights; one that dies over it gets them when it is started again."""
+        while replica.version < self._version:
+            version = self._version
+            replica.state = "updating" if replica.state == "running" else replica.state
+            # Ray resolves references only as arguments of their own.
+            try:
+                await as_future(replica.actor.update_weights.remote(version, self._weights))
+            except RayActorError:
+                return  # its serve task sees that too
+            replica.version = version
+            replica.state = "running" if replica.state == "updating" else replica.state
+
+    def _slots(self) -> int:
+        """Groups in flight per replica: twice what its engine runs at once, so that no place waits."""
+        return 2 * -(-self._job.engine.max_running // self._job.rollout.n)
+
+    async def _feed(self, replica: _Replica) -> None:
+        """Send groups to a rollouter; cancelled, wait until the rollouter has let go of them.
+
+        Raises:
+            ExceptionGroup: with the RayActorError of a rollouter that died.
+        """
+        running, places = replica.in_flight, asyncio.Semaphore(self._slots())
+        async with asyncio.TaskGroup() as tasks:
+            while not self._stopping:
+                await places.acquire()
+                group = await self._backlog.take(lambda: not running)
+                if group is None:
+                    return
+                running.add(group.id)
+                task = tasks.create_task(self._generate(replica, group))
+                task.add_done_callback(lambda _: places.release())
+                if self._backlog.is_suspect(group.id):
+                    await asyncio.wait([task])
+
+    async def _generate(self, replica: _Replica, group: Group) -> None:
+        """Have one group generated and put into the queue."""
+        attempt = self._ledger.start(group.id)
+        if attempt is None:  # an earlier attempt came through after it had been given up
+            await self._backlog.end([group.id])
+            replica.in_flight.discard(group.id)
+            return
+        answer = replica.actor.generate_group.remote(group, attempt)
+        try:
+            await asyncio.shield(as_future(answer))
+        except asyncio.CancelledError:
+            ray.cancel(answer)
+            await asyncio.wait([as_future(answer)], timeout=_LET_GO_SECONDS)
+            if not self._stopping:
+                raise
+        except TaskCancelledError:
+            if not self._stopping:
+                raise WorkFailed("somebody cancelled a group's task", mend="--resume goes on") from None
+            return
+        self.completed += 1
+        replica.in_flight.discard(group.id)
+        await self._backlog.wake()
+
+    async def _bury(self, replica: _Replica) -> None:
+        """Give back what a dead rollouter was at; a group that keeps killing its rollouters fails."""
+        if replica.actor is not None:
+            ray.kill(replica.actor)  # also where only its process has gone
+        limit = self._job.rollout.max_attempts
+        groups = await self._backlog.give_back(replica.bury(), blamed=True)
+        self._ledger.give_back([group.id for group in groups])
+        poison = [group for group in groups if self._backlog.deaths(group.id) >= limit]
+        error = f"what generated it died {limit} times; it killed the last one alone"
+        await self._complete([failed_group(group, self._job, error) for group in poison])
+
+
+async def _await(answer: Any) -> Any:
+    return await answer
+
+
+def as_future(answer: Any) -> asyncio.Future[Any]:
+    """An object reference as something that asyncio can wait for."""
+    return asyncio.ensure_future(_await(answer))
+
+
+async def _cancelled(task: asyncio.Future[Any]) -> None:
+    task.cancel()
+    await asyncio.wait([task])
+
+
+def _sum(*lives: RollouterStatistics) -> RollouterStatistics:
+    counted = ("seconds", "busy_seconds", "sampled_tokens", "prefilled_tokens", "scored")
+    return RollouterStatistics(**{name: sum(getattr(life, name) for life in lives) for name in counted})
+
+
+def _snapshot(replica: _Replica) -> ReplicaSnapshot:
+    total = _sum(replica.earlier, replica.now)
+    return ReplicaSnapshot(
+        name=f"rollouter-{replica.number}",
+        state=replica.state,
+        version=replica.version,
+        in_flight=len(replica.in_flight),
+        sampled_tokens=total.sampled_tokens,
+        prefilled_tokens=total.prefilled_tokens,
+        busy_seconds=total.busy_seconds,
+        scored=total.scored,
+    )
