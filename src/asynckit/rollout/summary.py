@@ -79,8 +79,8 @@ class Summary:
         missing = self.wanted - (self.submitted - self.groups[GroupStatus.FILTERED])
         if missing > 0:
             raise WorkFailed(
-                f"{self.groups[GroupStatus.FILTERED]} groups had rewards that are all equal, and {missing} of "
-                "them were not replaced by others",
+                f"{self.groups[GroupStatus.FILTERED]} groups had rewards that are all equal, and {missing} "
+                "of them were not replaced by others",
                 where="rollout.max_replacements",
                 mend="look at the reward and at how hard the prompts are, or allow more replacements",
             )
