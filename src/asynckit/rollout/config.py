@@ -20,7 +20,10 @@ class PromptsConfig:
     )
     sources: dict[str, float] = field(
         default_factory=dict,
-        metadata={"help": "several sources, each with its weight in the mix; 0 leaves one out", "min": 0.0},
+        metadata={
+            "help": "several sources with their weights, such as {a.jsonl: 2, b.jsonl: 1}; 0 leaves one out",
+            "min": 0.0,
+        },
     )
     limit: int | None = field(default=None, metadata={"help": "use only the first N prompts", "min": 1})
     min_tokens: int | None = field(
