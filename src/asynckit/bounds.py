@@ -23,9 +23,14 @@ def violations(instance: object) -> Iterator[tuple[str, str]]:
 
 
 def violation(value: Any, bounds: Mapping[str, Any]) -> str:
-    """What is wrong with ``value`` under the declared ``bounds``; empty when nothing is, as for None."""
+    """What is wrong with ``value`` under the declared ``bounds``; empty when nothing is, as for None.
+
+    The bounds of a mapping are those of its values.
+    """
     if value is None:
         return ""
+    if isinstance(value, Mapping):
+        return next(filter(None, (violation(each, bounds) for each in value.values())), "")
     if isinstance(value, float) and not math.isfinite(value):
         return f"must be a finite number, not {value}"
     if "choices" in bounds and value not in bounds["choices"]:

@@ -21,10 +21,12 @@ from asynckit.engine.config import SamplingParams
         (math.inf, {}, "must be a finite number, not inf"),
         (math.nan, {"min": 0}, "must be a finite number, not nan"),
         (None, {"min": 1}, ""),
+        ({"a": 1.0, "b": -1.0}, {"min": 0.0}, "must be at least 0.0, not -1.0"),
+        ({}, {"min": 0.0}, ""),
     ],
 )
 def test_a_violation_says_what_is_wrong(value: Any, bounds: Mapping[str, Any], problem: str) -> None:
-    """Each kind of bound has its words; None means unset and is always allowed."""
+    """Each kind of bound has its words; None means unset and is always allowed; a mapping's entries count."""
     assert violation(value, bounds) == problem
 
 

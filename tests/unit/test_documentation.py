@@ -218,6 +218,15 @@ def test_the_rollout_page_has_every_setting_of_a_run_with_its_default() -> None:
             assert default is None or text == _as_written(default)
 
 
+def test_the_prompts_page_has_every_setting_with_its_default() -> None:
+    """The page is where people look for what prompts.* can do."""
+    page = (ROOT / "docs" / "prompts.md").read_text(encoding="utf-8")
+    shown = dict(re.findall(r"^\| `prompts\.(\w+)` \| ([^|]+) \|", page, re.MULTILINE))
+    for part in fields(Root().prompts):
+        text, default = shown[part.name].strip("`"), getattr(Root().prompts, part.name)
+        assert default in (None, {}) or text == str(default).lower()
+
+
 def error_codes(kind: type[AsynckitError]) -> set[int]:
     """The exit codes of an error and of everything derived from it."""
     return {kind.exit_code}.union(*(error_codes(child) for child in kind.__subclasses__()))

@@ -11,13 +11,40 @@ from dataclasses import dataclass, field
 class PromptsConfig:
     """Where prompts come from."""
 
-    source: str = field(
-        default="reasoning_gym:chain_sum",
-        metadata={"help": "a JSONL, Parquet or CSV file, or reasoning_gym:TASK"},
+    source: str | None = field(
+        default=None,
+        metadata={
+            "help": "a JSONL, Parquet or CSV file, or reasoning_gym:TASK; where nothing is named, "
+            "reasoning_gym:chain_sum"
+        },
+    )
+    sources: dict[str, float] = field(
+        default_factory=dict,
+        metadata={
+            "help": "several sources with their weights, such as {a.jsonl: 2, b.jsonl: 1}; 0 leaves one out",
+            "min": 0.0,
+        },
     )
     limit: int | None = field(default=None, metadata={"help": "use only the first N prompts", "min": 1})
+    min_tokens: int | None = field(
+        default=None,
+        metadata={"help": "leave out prompts with fewer tokens, chat template included", "min": 1},
+    )
+    max_tokens: int | None = field(
+        default=None,
+        metadata={
+            "help": "leave out prompts with more tokens, chat template included "
+            "(verl: filter_overlong_prompts)",
+            "min": 1,
+        },
+    )
+    max_chars: int | None = field(
+        default=None, metadata={"help": "leave out prompts with more characters", "min": 1}
+    )
+    epochs: int = field(default=1, metadata={"help": "how often every prompt is used", "min": 1})
+    shuffle: bool = field(default=False, metadata={"help": "another order in every epoch, by prompts.seed"})
     size: int = field(default=16, metadata={"help": "prompts that a generated task makes", "min": 1})
-    seed: int = field(default=0, metadata={"help": "seed of a generated task", "min": 0})
+    seed: int = field(default=0, metadata={"help": "seed of generated tasks and of the shuffle", "min": 0})
     task: dict[str, str] = field(
         default_factory=dict, metadata={"help": "settings of a generated task, e.g. prompts.task.max_terms=2"}
     )

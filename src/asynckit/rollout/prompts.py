@@ -1,4 +1,4 @@
-"""Prompts, read from a file or made by a reasoning-gym task.
+"""Prompts, read from files or made by reasoning-gym tasks.
 
 ``load_prompts`` reads everything before it returns, so a bad line at the end of a file is found before
 anything is generated. What a row may look like is in ``docs/prompts.md``.
@@ -6,7 +6,8 @@ anything is generated. What a row may look like is in ``docs/prompts.md``.
 
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, datetime, time
 from decimal import Decimal
@@ -14,12 +15,16 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from asynckit.errors import InputError
+from asynckit.console import print_note
+from asynckit.errors import ConfigError, InputError
 from asynckit.rollout.config import PromptsConfig
+from asynckit.rollout.mixing import mixed_order
 from asynckit.rollout.near_miss import did_you_mean
 from asynckit.rollout.prompt_files import EXAMPLE, kind, read_rows
+from asynckit.rollout.prompt_filter import LengthFilter, has_bounds, report
 from asynckit.rollout.reasoning_tasks import PREFIX, generated_entries
 
+DEFAULT_SOURCE = "reasoning_gym:chain_sum"
 ROLES = ("system", "user", "assistant", "tool")
 Messages = tuple[Mapping[str, Any], ...]
 
@@ -36,6 +41,7 @@ class Prompt:
         data_source: name of the data set, which reward functions may dispatch on.
         extra: the other columns of the row; for a reasoning-gym task, what makes its entry again.
         where: the place it came from, such as ``train.jsonl:12``.
+        source: the source it came from, as ``prompts.source`` or ``prompts.sources`` names it.
     """
 
     index: int
@@ -45,6 +51,7 @@ class Prompt:
     data_source: str
     extra: Mapping[str, Any]
     where: str
+    source: str = ""
 
     def chat(self) -> list[dict[str, Any]]:
         """The prompt as a new list of chat messages; text is one user message."""
@@ -53,34 +60,90 @@ class Prompt:
         return [dict(message) for message in self.messages]
 
 
-def load_prompts(config: PromptsConfig) -> list[Prompt]:
-    """Read the prompts that ``config`` names, up to its limit, with its system message put before each.
+def load_prompts(config: PromptsConfig, tokenizer: Callable[[], Any] | None = None) -> list[Prompt]:
+    """One epoch of prompts: read, filtered by length, mixed by weight, up to the limit.
+
+    What was filtered is said on stderr.
+
+    Args:
+        config: where they come from, and which are wanted.
+        tokenizer: loads the model's tokenizer; called, and needed, only where ``config`` bounds the tokens.
 
     Raises:
-        InputError: a file, row or task setting cannot be used; ``where`` is the file and line.
-        DependencyError: the source is a reasoning-gym task and reasoning_gym is not installed.
+        ConfigError: the settings contradict each other.
+        InputError: a file, row or task setting cannot be used, or nothing is left; ``where`` is the place.
+        DependencyError: a source is a reasoning-gym task and reasoning_gym is not installed.
+        AsynckitError: ``tokenizer`` raises it.
     """
-    generated = config.source.startswith(PREFIX)
-    found = _generated(config) if generated else _from_file(config.source)
-    chat = generated if config.chat is None else config.chat
-    prompts = [_dressed(prompt, chat=chat, system=config.system) for prompt in islice(found, config.limit)]
-    if not prompts:
-        raise InputError(
-            "there are no prompts in it", where=config.source, mend=f"write rows such as {EXAMPLE}"
+    weights = chosen_sources(config)
+    lengths = LengthFilter(config, tokenizer) if has_bounds(config) else None
+    found = {source: _prompts_of(source, config, lengths) for source in weights}
+    return mixed(found, weights, config.limit)
+
+
+def chosen_sources(config: PromptsConfig) -> dict[str, float]:
+    """The weights, above 0, of the sources that ``config`` names.
+
+    Raises:
+        ConfigError: it names one source and others beside it, or leaves out all.
+    """
+    weights = {source: weight for source, weight in config.sources.items() if weight}
+    if config.source is None and config.sources and not weights:
+        mend = "give one a weight above 0"
+        raise ConfigError("leaves out every source", where="prompts.sources", mend=mend)
+    if config.source is None:
+        return weights or {DEFAULT_SOURCE: 1.0}
+    if weights and list(weights) != [config.source]:
+        raise ConfigError(
+            f"prompts.source (--prompts) names {config.source}, but prompts.sources has {', '.join(weights)}",
+            where="prompts.sources",
+            mend="use one of the two; a source with weight 0 is left out",
         )
+    return {config.source: 1.0}
+
+
+def mixed(
+    found: Mapping[str, Sequence[Prompt]], weights: Mapping[str, float], limit: int | None
+) -> list[Prompt]:
+    """The prompts of all sources in the order of :func:`mixed_order`, up to ``limit``, indexed by place."""
+    sizes = {source: len(prompts) for source, prompts in found.items()}
+    rests = {source: iter(prompts) for source, prompts in found.items()}
+    order = islice(mixed_order(sizes, weights), limit)
+    return [_at(next(rests[source]), index) for index, source in enumerate(order)]
+
+
+def _at(prompt: Prompt, index: int) -> Prompt:
+    return prompt if prompt.index == index else replace(prompt, index=index)
+
+
+def _prompts_of(source: str, config: PromptsConfig, lengths: LengthFilter | None) -> list[Prompt]:
+    """The prompts of one source that are not filtered out, up to the limit."""
+    generated = source.startswith(PREFIX)
+    found = _generated(source, config) if generated else _from_file(source)
+    chat = generated if config.chat is None else config.chat
+    dressed = (_dressed(prompt, chat=chat, system=config.system) for prompt in found)
+    tally: Counter[str] = Counter()
+    prompts = list(islice(lengths.passing(dressed, tally) if lengths else dressed, config.limit))
+    if tally:
+        print_note(f"{source}: {report(tally)}")
+    if not prompts and tally:
+        mend = "widen prompts.min_tokens, prompts.max_tokens or prompts.max_chars"
+        raise InputError("all prompts in it are left out for their length", where=source, mend=mend)
+    if not prompts:
+        raise InputError("there are no prompts in it", where=source, mend=f"write rows such as {EXAMPLE}")
     return prompts
 
 
-def _generated(config: PromptsConfig) -> Iterator[Prompt]:
-    for index, (entry, recipe) in enumerate(generated_entries(config)):
-        where = f"{config.source}[{index}]"
-        yield Prompt(index, entry["question"], None, entry["answer"], config.source, recipe, where)
+def _generated(source: str, config: PromptsConfig) -> Iterator[Prompt]:
+    for index, (entry, recipe) in enumerate(generated_entries(source, config)):
+        where, name = f"{source}[{index}]", f"{PREFIX}{recipe['task']}"
+        yield Prompt(index, entry["question"], None, entry["answer"], name, recipe, where, source)
 
 
 def _from_file(source: str) -> Iterator[Prompt]:
     path = Path(source).expanduser()
     for index, (row, where) in enumerate(read_rows(path)):
-        yield prompt_from_row(row, index=index, where=where, data_source=path.name)
+        yield prompt_from_row(row, index=index, where=where, data_source=path.name, source=source)
 
 
 def _dressed(prompt: Prompt, *, chat: bool, system: str | None) -> Prompt:
@@ -97,8 +160,8 @@ def _dressed(prompt: Prompt, *, chat: bool, system: str | None) -> Prompt:
     return replace(prompt, text=None, messages=({"role": "system", "content": system}, *messages))
 
 
-def prompt_from_row(row: Any, *, index: int, where: str, data_source: str) -> Prompt:
-    """The prompt that one row describes; ``data_source`` is for rows that name none.
+def prompt_from_row(row: Any, *, index: int, where: str, data_source: str, source: str = "") -> Prompt:
+    """The prompt that one row of ``source`` describes; ``data_source`` is for rows that name none.
 
     Raises:
         InputError: the row is no object, has no usable prompt, contradicts itself, or holds what JSON cannot.
@@ -111,11 +174,13 @@ def prompt_from_row(row: Any, *, index: int, where: str, data_source: str) -> Pr
     named = rest.pop("data_source", None)
     if not isinstance(named, str | None):
         raise InputError(f"data_source must be text, not {kind(named)}", where=where)
-    return Prompt(index, text, messages, ground_truth, named or data_source, rest, where)
+    return Prompt(index, text, messages, ground_truth, named or data_source, rest, where, source)
 
 
 def _plain(value: Any, column: str, where: str) -> Any:
     """``value`` in JSON's types; dates become ISO text and decimals text."""
+    if value is None or (type(value) is str and value.isascii()):  # most values, in a million rows
+        return value
     if isinstance(value, dict):
         return {_plain(name, column, where): _plain(item, column, where) for name, item in value.items()}
     if isinstance(value, list | tuple):

@@ -17,8 +17,6 @@ from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from jinja2 import TemplateError
-
 from asynckit.engine.clock import Clock, RealClock, VirtualClock
 from asynckit.engine.completion import Completion
 from asynckit.engine.driver import EngineDriver
@@ -29,6 +27,7 @@ from asynckit.engine.text import cut_at_stop
 from asynckit.errors import InputError, RequestError
 from asynckit.models.resolve import LocalModel, resolve_model
 from asynckit.models.tokenizer import load_tokenizer, tokenizer_digest
+from asynckit.rollout.encoding import encode_prompt, require_chat_template
 from asynckit.rollout.episode import Episode
 from asynckit.rollout.group import Group, GroupStatus
 from asynckit.rollout.job import Job
@@ -92,11 +91,8 @@ class FullyAsyncRollouter:
             AsynckitError: the model or the reward function can't be used.
         """
         await asyncio.gather(asyncio.to_thread(self._load), self._rewards.start())
-        if self._job.chat and not self._tokenizer.chat_template:
-            raise InputError(
-                f"the prompts are chat messages, but {self._job.model.name} has no chat template",
-                mend="use prompts.chat=false, or a tokenizer with a template (model.tokenizer=…)",
-            )
+        if self._job.chat:
+            require_chat_template(self._tokenizer, self._job.model.name)
         self._driver = EngineDriver(self._engine, self._clock)
         self._started = time.perf_counter()
 
@@ -188,7 +184,7 @@ class FullyAsyncRollouter:
         """The group's prompt and samples; those of a group that can't be generated say why."""
         start = self._clock.now()
         try:
-            prompt_ids = self._encode(group.prompt)
+            prompt_ids = encode_prompt(self._tokenizer, group.prompt)
             completions = await self._complete(
                 Request(group.id, prompt_ids, sampling_of(self._job, group), group.n)
             )
@@ -214,26 +210,6 @@ class FullyAsyncRollouter:
         episode = Episode(start=start)
         episode.say(completion, text)
         return episode
-
-    def _encode(self, prompt: Prompt) -> tuple[int, ...]:
-        if prompt.messages is None:
-            return tuple(self._tokenizer(prompt.text)["input_ids"])
-        try:
-            encoded = self._tokenizer.apply_chat_template(
-                prompt.chat(), add_generation_prompt=True, return_dict=True
-            )
-        except (
-            TemplateError,
-            TypeError,
-            ValueError,
-            KeyError,
-        ) as error:  # templates refuse what they can't lay out
-            raise InputError(
-                f"the chat template refuses the messages: {error}",
-                where=prompt.where,
-                mend="order the roles as the model's template asks, or use prompts.chat=false",
-            ) from error
-        return tuple(encoded["input_ids"])
 
     async def _score(self, prompt: Prompt, episodes: list[Episode]) -> list[Score | Failure]:
         """Score what was answered."""

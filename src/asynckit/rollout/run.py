@@ -16,6 +16,7 @@ from asynckit.engine.simulated_config import SimulatedConfig
 from asynckit.errors import AsynckitError, ConfigError, Interrupted, WorkFailed
 from asynckit.models.config import ModelConfig
 from asynckit.models.resolve import resolve_model
+from asynckit.models.tokenizer import load_tokenizer
 from asynckit.rollout.cluster import connect, disconnect, refuse_impossible
 from asynckit.rollout.config import (
     AsyncTrainingConfig,
@@ -86,13 +87,13 @@ def run_rollout(
         AsynckitError: an input is wrong, something is missing, or the run failed; see the exit codes.
     """
     began = time.time()
-    found = load_prompts(prompts)
+    found = load_prompts(prompts, lambda: load_tokenizer(resolve_model(model, progress=not quiet), model))
     import_paths = (str(Path.cwd()),)
     reward = replace(reward, name=choose_reward(reward.name, found))
     load_reward(reward.name, import_paths=import_paths)
     resolve_model(model, progress=not quiet)
     _refuse_contradictions(rollout, learner)
-    stream = PromptStream(found, epochs=1, shuffle=False, seed=prompts.seed)
+    stream = PromptStream(found, epochs=prompts.epochs, shuffle=prompts.shuffle, seed=prompts.seed)
     if not resume:
         out = rollout.out or time.strftime("runs/%Y%m%d-%H%M%S")
         folder = RunDirectory.check(out, overwrite=overwrite).path

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from asynckit.errors import InputError
+from asynckit.errors import ConfigError, InputError
 from asynckit.rollout.config import PromptsConfig
 from asynckit.rollout.prompts import Prompt, load_prompts, prompt_from_row
 
@@ -138,6 +138,61 @@ def test_a_second_system_message_is_refused(tmp_path: Path) -> None:
     source = write(tmp_path, {"prompt": [{"role": "system", "content": "x"}, *USER]})
     with pytest.raises(InputError, match="system message of its own"):
         load_prompts(PromptsConfig(source=source, system="Be brief."))
+
+
+def numbered(folder: Path, name: str, count: int) -> str:
+    """A file of prompts name0, name1, ..."""
+    (folder / name).mkdir()
+    return write(folder / name, *({"prompt": f"{name}{number}"} for number in range(count)))
+
+
+def texts(config: PromptsConfig) -> list[str | None]:
+    return [prompt.text for prompt in load_prompts(config)]
+
+
+def test_sources_are_mixed_by_weight(tmp_path: Path) -> None:
+    """Twice the weight is twice as often, until a source has run out; nothing is lost, places are counted."""
+    a, b = numbered(tmp_path, "a", 4), numbered(tmp_path, "b", 4)
+    prompts = load_prompts(PromptsConfig(sources={a: 2.0, b: 1.0}))
+    assert [prompt.text for prompt in prompts] == ["a0", "b0", "a1", "a2", "b1", "a3", "b2", "b3"]
+    assert [prompt.index for prompt in prompts] == list(range(8))
+    assert [prompt.source for prompt in prompts[:2]] == [a, b]
+
+
+def test_limit_counts_the_mix_and_not_each_source(tmp_path: Path) -> None:
+    """A limit of N means N prompts."""
+    sources = {numbered(tmp_path, "a", 4): 1.0, numbered(tmp_path, "b", 4): 1.0}
+    assert texts(PromptsConfig(sources=sources, limit=3)) == ["a0", "b0", "a1"]
+
+
+def test_a_weight_of_zero_leaves_a_source_out(tmp_path: Path) -> None:
+    """Entries of a configuration file can only be overridden, so there has to be a way to take one away."""
+    a, b = numbered(tmp_path, "a", 1), numbered(tmp_path, "b", 1)
+    assert texts(PromptsConfig(sources={a: 0.0, b: 3.0})) == ["b0"]
+    assert texts(PromptsConfig(source=a, sources={b: 0.0})) == ["a0"]
+    with pytest.raises(ConfigError, match="leaves out every source"):
+        load_prompts(PromptsConfig(sources={a: 0.0}))
+
+
+def test_source_and_sources_must_not_contradict_each_other(tmp_path: Path) -> None:
+    """Neither wins silently."""
+    a, b = numbered(tmp_path, "a", 1), numbered(tmp_path, "b", 1)
+    assert texts(PromptsConfig(source=a, sources={a: 2.0})) == ["a0"]
+    with pytest.raises(ConfigError, match=r"prompts\.source .* names"):
+        load_prompts(PromptsConfig(source=a, sources={b: 1.0}))
+
+
+def test_an_empty_source_in_a_mix_is_refused(tmp_path: Path) -> None:
+    """The weights of the others would mean something else than what was asked for."""
+    a, b = numbered(tmp_path, "a", 1), numbered(tmp_path, "b", 0)
+    with pytest.raises(InputError, match="no prompts") as caught:
+        load_prompts(PromptsConfig(sources={a: 1.0, b: 1.0}))
+    assert caught.value.where == b
+
+
+def test_without_a_source_there_are_sums() -> None:
+    """`asynckit rollout` alone tries the installation."""
+    assert {prompt.data_source for prompt in load_prompts(PromptsConfig())} == {"reasoning_gym:chain_sum"}
 
 
 JSON = st.recursive(

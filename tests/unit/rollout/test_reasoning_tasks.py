@@ -44,6 +44,39 @@ def test_settings_are_read_as_json_where_they_parse() -> None:
     assert prompts[0].extra["settings"] == {"min_terms": 2, "max_terms": 2, "allow_negation": False}
 
 
+def test_a_source_can_carry_its_own_settings() -> None:
+    """Two tasks of a mix need different sizes and settings; those in a source's name go first."""
+    source = "reasoning_gym:chain_sum?max_terms=2&size=3&seed=9"
+    config = replace(CONFIG, source=source, task={"max_terms": "4", "min_terms": "2"})
+    prompts = load_prompts(config)
+    recipe = {"task": "chain_sum", "seed": 9, "size": 3, "settings": {"max_terms": 2, "min_terms": 2}}
+    assert [prompt.extra for prompt in prompts] == [{**recipe, "index": index} for index in range(3)]
+    assert prompts[0].data_source == "reasoning_gym:chain_sum"
+    assert prompts[0].where == f"{source}[0]"
+
+
+@pytest.mark.parametrize(
+    ("query", "message"),
+    [
+        ("", "'' is no setting: write name=value"),
+        ("max_terms", "'max_terms' is no setting"),
+        ("=2", "'=2' is no setting"),
+        ("max_terms=2&max_terms=3", "max_terms is set twice"),
+        ("max_term=2", "did you mean max_terms"),
+        ("size=many", "size must be a whole number from 1 on, not 'many'"),
+        ("size=0", "from 1 on, not 0"),
+        ("seed=true", "seed must be a whole number from 0 on, not True"),
+    ],
+)
+def test_wrong_settings_in_the_name_of_a_source_are_refused(query: str, message: str) -> None:
+    """The error points at the source that has them."""
+    source = f"reasoning_gym:chain_sum?{query}"
+    with pytest.raises(InputError) as caught:
+        load_prompts(replace(CONFIG, source=source))
+    assert message in str(caught.value)
+    assert caught.value.where == source
+
+
 @pytest.mark.parametrize(
     ("name", "task", "place", "message"),
     [
