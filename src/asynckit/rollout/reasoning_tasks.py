@@ -24,7 +24,7 @@ def generated_entries(config: PromptsConfig) -> Iterator[tuple[Mapping[str, Any]
         DependencyError: reasoning_gym is not installed.
     """
     task = config.source.removeprefix(PREFIX)
-    settings = {name: _setting(text) for name, text in config.task.items()}
+    settings = {name: parse_setting(text) for name, text in config.task.items()}
     recipe = {"task": task, "settings": settings, "seed": config.seed, "size": config.size}
     dataset = dataset_of(recipe)
     for index in range(config.size):
@@ -96,7 +96,7 @@ def _refuse_unknown(chosen: Mapping[str, Any], known: list[str], where: str) -> 
             raise InputError(f"{where} has no setting {name}", where=f"prompts.task.{name}", mend=mend)
 
 
-def _setting(text: str) -> Any:
+def parse_setting(text: str) -> Any:
     """A setting given as text: JSON where it parses, else the text itself."""
     if text in _PYTHON_WORDS:
         return _PYTHON_WORDS[text]

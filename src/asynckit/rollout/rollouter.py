@@ -29,7 +29,7 @@ from asynckit.rollout.job import Job
 from asynckit.rollout.logs import log_to_file
 from asynckit.rollout.prompts import Prompt
 from asynckit.rollout.record import EngineInfo, Timing, Trajectory, trajectory_uid
-from asynckit.rollout.reward_worker import RewardPool
+from asynckit.rollout.reward_pool import RewardPool
 from asynckit.rollout.rewards import Failure, RewardInput, Score
 
 log = logging.getLogger(__name__)
@@ -135,7 +135,7 @@ class FullyAsyncRollouter:
         """Stop the engine and the reward workers."""
         if self._driver:
             await self._driver.close()
-        self._rewards.close()
+        await self._rewards.close()
 
     def _sampling_of(self, group: Group) -> SamplingParams:
         return SamplingParams(**{**asdict(self._job.sampling), "seed": group.seed})
