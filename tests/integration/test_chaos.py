@@ -1,4 +1,4 @@
-"""Whatever is killed, whenever: the run heals itself or is resumed, and its records are those of an undisturbed one."""
+"""Whatever is killed, whenever: a run comes to its end, and its records are those of an undisturbed one."""
 
 import json
 import random

@@ -95,7 +95,7 @@ def wait_for_parts(run: Path, count: int, process: subprocess.Popen[bytes]) -> N
 def test_what_is_killed_costs_no_record(
     victim: str, tiny_llama: Path, folder: Path, undisturbed: list[str]
 ) -> None:
-    """The command dies, alone or with all it started: the run is resumed, and nothing is lost or twice there."""
+    """The command dies, alone or with all it started: the run is resumed, nothing is lost or twice there."""
     mark = uuid4().hex
     with start(tiny_llama, folder, victim, TEST_MARK=mark) as process:
         wait_for_parts(folder / victim, 2, process)

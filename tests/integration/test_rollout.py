@@ -89,7 +89,7 @@ def test_a_rollout_writes_every_sample_with_exact_logprobs(
     )
     assert done.returncode == 0, done.stderr
     summary = json.loads(done.stdout)
-    assert summary["groups"] == {"completed": 10, "failed": 0, "cancelled": 0}
+    assert summary["groups"] == {"completed": 10, "failed": 0, "stale": 0, "filtered": 0, "cancelled": 0}
     assert summary["submitted"] == 10
     trajectories = list(read_trajectories(sums.parent / "out" / "trajectories"))
     assert len({t.uid for t in trajectories}) == len(trajectories) == 30
@@ -188,7 +188,7 @@ def test_a_reward_that_hangs_costs_its_samples_only(asynckit: Run, tiny_llama: P
     )
     assert done.returncode == 0, done.stderr
     summary = json.loads(done.stdout)
-    assert summary["groups"] == {"completed": 9, "failed": 1, "cancelled": 0}
+    assert summary["groups"] == {"completed": 9, "failed": 1, "stale": 0, "filtered": 0, "cancelled": 0}
     assert any("longer than reward.timeout" in error for error in summary["errors"])
     components = [
         t.reward_components for t in read_trajectories(sums.parent / "out" / "trajectories") if t.reward

@@ -211,7 +211,7 @@ def test_the_rollout_page_has_every_field_and_status_of_a_record() -> None:
 def test_the_rollout_page_has_every_setting_of_a_run_with_its_default() -> None:
     """A default that changes has to change on the page."""
     shown = dict(re.findall(r"^\| `((?:rollout|reward|ray)\.\w+)` \| ([^|]+) \|", ROLLOUT, re.MULTILINE))
-    for section in ("rollout", "ray"):
+    for section in ("rollout", "reward", "ray"):
         values = getattr(Root(), section)
         for part in fields(values):
             text, default = shown[f"{section}.{part.name}"].strip("`"), getattr(values, part.name)

@@ -24,7 +24,9 @@ def rollout(
     reward: Annotated[
         str | None,
         typer.Option(
-            "--reward", "-r", help="exact_match, last_number, reasoning_gym, none, or module:function."
+            "--reward",
+            "-r",
+            help="A built-in (last_number, math_verify, …), module:function or module:Class.",
         ),
     ] = None,
     engine: Annotated[

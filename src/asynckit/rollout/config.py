@@ -61,12 +61,28 @@ class RewardConfig:
 
     name: str = field(
         default="auto",
-        metadata={"help": "auto, exact_match, last_number, reasoning_gym, none or module:function"},
+        metadata={
+            "help": "auto, exact_match, last_number, math_verify, reasoning_gym, none, module:function or "
+            "module:Class"
+        },
+    )
+    components: dict[str, float] = field(
+        default_factory=dict,
+        metadata={
+            "help": "instead of a name: names with their weights, e.g. {last_number: 1, my:style: 0.2}"
+        },
+    )
+    args: dict[str, str] = field(
+        default_factory=dict,
+        metadata={"help": "settings of a reward of one's own, e.g. reward.args.threshold=0.5"},
     )
     timeout: float = field(
-        default=30.0, metadata={"help": "seconds one call may take before its sample fails", "above": 0.0}
+        default=30.0,
+        metadata={"help": "seconds one call of a reward may take before its sample fails", "above": 0.0},
     )
-    workers: int = field(default=1, metadata={"help": "processes that score", "min": 1})
+    workers: int = field(
+        default=1, metadata={"help": "processes that score, per reward", "min": 1, "identity": False}
+    )
 
 
 @dataclass(frozen=True)

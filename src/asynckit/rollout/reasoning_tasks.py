@@ -54,7 +54,7 @@ def recipe_of(source: str, config: PromptsConfig) -> dict[str, Any]:
         _refuse_unknown(name, known, task, f"prompts.task.{name}")
     for name in own:
         _refuse_unknown(name, [*known, "size", "seed"], task, source)
-    settings = {name: _setting(text) for name, text in {**config.task, **own}.items()}
+    settings = {name: parse_setting(text) for name, text in {**config.task, **own}.items()}
     return {
         "task": task,
         "seed": _whole(settings.pop("seed", config.seed), "seed", 0, source),
@@ -145,7 +145,7 @@ def _whole(value: Any, name: str, least: int, source: str) -> int:
     return value
 
 
-def _setting(text: str) -> Any:
+def parse_setting(text: str) -> Any:
     """A setting given as text: JSON where it parses, else the text itself."""
     if text in _PYTHON_WORDS:
         return _PYTHON_WORDS[text]

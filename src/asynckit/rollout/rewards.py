@@ -1,25 +1,17 @@
 """Rewards: a response in, a score out.
 
-``choose_reward`` and ``load_reward`` find every mistake that can be found before generation starts. What a
-reward does wrong later ``evaluate`` turns into a ``Failure``: it costs one sample, not the run.
+What a reward does wrong ``evaluate`` turns into a ``Failure``: it costs one sample, not the run.
 """
 
-import asyncio
-import copy
-import json
 import math
-import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from decimal import Decimal
 from numbers import Real
 from typing import Any
 
 from asynckit.errors import AsynckitError, InputError
-from asynckit.rollout.near_miss import did_you_mean
 from asynckit.rollout.prompts import Prompt
-from asynckit.rollout.reasoning_tasks import PREFIX, dataset_of, import_reasoning_gym
-from asynckit.rollout.user_function import UserFunction, describe
+from asynckit.rollout.user_function import describe, one_line
 
 
 @dataclass(frozen=True)
@@ -51,7 +43,7 @@ def _nothing() -> None:
 
 @dataclass(frozen=True)
 class Reward:
-    """A loaded reward: called with a ``RewardInput``, it returns a ``Score``.
+    """A loaded reward: opened and called with a ``RewardInput``, it returns a ``Score``.
 
     It may hold an event loop (for an ``async def``), so one thread uses it at a time and closes it.
 
@@ -59,61 +51,21 @@ class Reward:
         name: what it was loaded by.
         score: computes the score; raises what a person's function raises, InputError for what is no score.
         source: file of a person's function; empty for a built-in.
-        close: gives back what the reward holds.
+        open: makes the instance of a person's class; InputError where the constructor fails.
+        close: gives back what the reward holds; raises what a person's ``close`` raises.
+        settings: the names in ``reward.args`` that it takes.
     """
 
     name: str
     score: Callable[[RewardInput], Score]
     source: str = ""
+    open: Callable[[], None] = _nothing
     close: Callable[[], None] = _nothing
+    settings: frozenset[str] = frozenset()
 
     def __call__(self, given: RewardInput) -> Score:
         """Score one response; raises as ``score`` does."""
         return self.score(given)
-
-
-def choose_reward(name: str, prompts: Sequence[Prompt]) -> str:
-    """The name of the reward to load: ``name``, or for ``auto`` the one that suits the prompts.
-
-    Raises:
-        InputError: some prompt lacks what the reward needs (an answer, a number, a reasoning-gym task).
-    """
-    chosen = _automatic(prompts) if name == "auto" else name
-    suits, need = _NEEDS.get(chosen, (None, ""))
-    unfit = next((prompt for prompt in prompts if suits and not suits(prompt)), None)
-    if unfit is not None:
-        mend = "choose another with --reward, for instance module:function or none"
-        raise InputError(f"the reward {chosen} needs {need}", where=unfit.where, mend=mend)
-    return chosen
-
-
-def load_reward(name: str, *, import_paths: Sequence[str] = ()) -> Reward:
-    """Load a built-in, or ``module:function`` from one of the ``import_paths`` or the working folder.
-
-    Raises:
-        InputError: there is no such reward, its module cannot be imported, or the function requires arguments
-            that asynckit does not have.
-        DependencyError: ``reasoning_gym`` is asked for and not installed.
-    """
-    assert name != "auto", "choose_reward() says what auto means"
-    if name == "reasoning_gym":
-        import_reasoning_gym()
-    if name in BUILT_IN:
-        return Reward(name, BUILT_IN[name])
-    module, _, attribute = name.partition(":")
-    if not module or not attribute:
-        mend = (
-            did_you_mean(name, [*BUILT_IN, "auto"]) or f"use auto, {', '.join(BUILT_IN)} or module:function"
-        )
-        raise InputError(f"there is no reward {name!r}", where="reward.name (--reward)", mend=mend)
-    function = UserFunction(name, tuple(_ARGUMENTS), import_paths)
-
-    def score(given: RewardInput) -> Score:
-        # Copies, because functions do change the dicts they are given, and the prompt serves other samples.
-        result = function.call({name: copy.deepcopy(make(given)) for name, make in _ARGUMENTS.items()})
-        return _as_score(result, name)
-
-    return Reward(name, score, function.source, function.close)
 
 
 def evaluate(reward: Reward, given: RewardInput) -> Score | Failure:
@@ -124,32 +76,43 @@ def evaluate(reward: Reward, given: RewardInput) -> Score | Failure:
     try:
         return reward(given)
     except AsynckitError as error:
-        return Failure(str(error))
-    # CancelledError can only be one that an async function raised: nobody can cancel this call.
-    except (Exception, SystemExit, asyncio.CancelledError) as error:  # noqa: BLE001
+        return Failure(one_line(str(error)))
+    except KeyboardInterrupt:
+        raise
+    # CancelledError can only be one that an async function raised: nobody can cancel this call. And some
+    # packages derive their time-outs from BaseException.
+    except BaseException as error:  # noqa: BLE001
         return Failure(describe(error, reward.source))
 
 
-# --- what a person's function is called with and may return ---
+def weigh(weights: Mapping[str, float], scores: Mapping[str, Score | Failure]) -> Score | Failure:
+    """The weighted sum of the components' scores; a Failure that names them where some failed.
+
+    Its components are the unweighted scores, each under its name, and their own parts as ``name/part``.
+    """
+    failures = [_named(name, score.error) for name, score in scores.items() if isinstance(score, Failure)]
+    if failures:
+        return Failure("; ".join(failures))
+    parts: dict[str, float] = {}
+    for name, score in scores.items():
+        assert isinstance(score, Score)
+        parts |= {name: score.value, **{f"{name}/{part}": x for part, x in score.components.items()}}
+    total = sum(weight * parts[name] for name, weight in weights.items())
+    if not math.isfinite(total):
+        return Failure(f"the weighted sum of {', '.join(weights)} is {total}")
+    return Score(total, parts)
 
 
-def _extra_info(given: RewardInput) -> Any:
-    own = given.prompt.extra.get("extra_info")
-    return own if isinstance(own, Mapping) else given.prompt.extra
+def _named(name: str, error: str) -> str:
+    return error if error.startswith(f"{name}: ") else f"{name}: {error}"
 
 
-_ARGUMENTS: dict[str, Callable[[RewardInput], Any]] = {
-    "response": lambda given: given.response,
-    "solution_str": lambda given: given.response,
-    "ground_truth": lambda given: given.prompt.ground_truth,
-    "data_source": lambda given: given.prompt.data_source,
-    "extra_info": _extra_info,
-    "messages": lambda given: [*given.prompt.chat(), {"role": "assistant", "content": given.response}],
-    "prompt": lambda given: given.prompt.chat() if given.prompt.text is None else given.prompt.text,
-}
+def as_score(result: Any, name: str) -> Score:
+    """What the reward ``name`` returned, a number or a dict of numbers, as a Score.
 
-
-def _as_score(result: Any, name: str) -> Score:
+    Raises:
+        InputError: it is no finite number, or a dict without a score or with anything but finite numbers.
+    """
     if not isinstance(result, Mapping):
         return Score(_as_number(result, "the reward", name))
     key = next((key for key in ("score", "reward") if key in result), None)
@@ -177,109 +140,3 @@ def _as_number(value: Any, part: str, name: str) -> float:
     if not math.isfinite(number):
         raise InputError(f"{part} is {number}", where=name, mend="return a finite number")
     return number
-
-
-# --- built-ins ---
-
-_NUMBER = re.compile(
-    r"""
-    (?<![A-Za-z0-9_]) (?<![0-9]\.)                          # not inside a word or the tail of 1.2.3
-    (?P<sign> (?<![)\]}]) [-+\u2212] )? [$\u20ac\u00a3]?    # 5-3 and (5)-3 subtract; -3 and -$3 are negative
-    (?P<digits> (?: [0-9]{1,3} (?:,[0-9]{3})+ (?![0-9]) | [0-9]+ ) (?:\.[0-9]+)? | (?<!\.) \.[0-9]+ )
-    (?P<exponent> [eE][-+]?[0-9]{1,3} (?![0-9]) )?
-    """,
-    re.VERBOSE,
-)
-
-
-def last_number(text: str) -> Decimal | None:
-    """The last number in a text, exactly; None when it has none.
-
-    ``1,234.50``, ``-3``, ``$5``, ``.5`` and ``1e-3`` are numbers. A minus after a digit or bracket subtracts.
-    """
-    found = None
-    for found in _NUMBER.finditer(text):  # noqa: B007  # the last one is wanted
-        pass
-    return None if found is None else _decimal(found)
-
-
-def _decimal(found: re.Match[str]) -> Decimal:
-    sign = "-" if found["sign"] in ("-", "\u2212") else ""
-    return Decimal(sign + found["digits"].replace(",", "") + (found["exponent"] or ""))
-
-
-def _true_number(ground_truth: Any) -> Decimal | None:
-    """The number that a ground truth is, or ends with after ``####`` (GSM8K); None when it is no number."""
-    if isinstance(ground_truth, bool) or not isinstance(ground_truth, int | float | str):
-        return None
-    found = _NUMBER.fullmatch(str(ground_truth).rpartition("####")[2].strip())
-    return _decimal(found) if found else None
-
-
-def _score_last_number(given: RewardInput) -> Score:
-    truth = _true_number(given.prompt.ground_truth)
-    return Score(float(truth is not None and last_number(given.response) == truth))
-
-
-def _score_exact_match(given: RewardInput) -> Score:
-    truth = given.prompt.ground_truth
-    expected = truth if isinstance(truth, str) else json.dumps(truth, ensure_ascii=False)
-    return Score(float(given.response.strip() == expected.strip()))
-
-
-def _score_reasoning_gym(given: RewardInput) -> Score:
-    recipe = given.prompt.extra
-    dataset = dataset_of(recipe)
-    tagged = re.findall(r"<answer>(.*?)</answer>", given.response, flags=re.DOTALL)
-    answer = (tagged[-1] if tagged else given.response).strip()
-    try:
-        value = dataset.score_answer(answer, dataset[recipe["index"]])
-    # Some verifiers raise on what they cannot parse, which is a wrong answer; the component keeps it visible.
-    except Exception:  # noqa: BLE001
-        return Score(0.0, {"verifier_error": 1.0})
-    return _as_score(value, given.prompt.data_source)
-
-
-def _score_nothing(_given: RewardInput) -> Score:
-    return Score(0.0)
-
-
-BUILT_IN: dict[str, Callable[[RewardInput], Score]] = {
-    "exact_match": _score_exact_match,
-    "last_number": _score_last_number,
-    "reasoning_gym": _score_reasoning_gym,
-    "none": _score_nothing,
-}
-
-
-# --- which built-in suits which prompts ---
-
-
-def _is_generated(prompt: Prompt) -> bool:
-    return prompt.data_source.startswith(PREFIX) and "task" in prompt.extra
-
-
-def _has_truth(prompt: Prompt) -> bool:
-    return prompt.ground_truth is not None
-
-
-def _has_number(prompt: Prompt) -> bool:
-    return _true_number(prompt.ground_truth) is not None
-
-
-_NEEDS: dict[str, tuple[Callable[[Prompt], bool], str]] = {
-    "exact_match": (_has_truth, "an answer (a column answer or ground_truth), and this prompt has none"),
-    "last_number": (_has_number, "a number as answer, and this prompt's is none"),
-    "reasoning_gym": (_is_generated, f"prompts from {PREFIX}TASK"),
-}
-
-
-def _automatic(prompts: Sequence[Prompt]) -> str:
-    if all(map(_is_generated, prompts)):
-        return "reasoning_gym"
-    bare = next((prompt for prompt in prompts if not _has_truth(prompt)), None)
-    if bare is not None:
-        message = "this prompt has no answer, so no reward can be chosen for it"
-        mend = "name a reward with --reward (module:function, or none), or add a column answer"
-        raise InputError(message, where=bare.where, mend=mend)
-    return "last_number" if all(map(_has_number, prompts)) else "exact_match"

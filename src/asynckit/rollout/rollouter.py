@@ -35,7 +35,7 @@ from asynckit.rollout.logs import log_to_file
 from asynckit.rollout.prompts import Prompt
 from asynckit.rollout.record import EngineInfo
 from asynckit.rollout.recording import finished_group, sampling_of
-from asynckit.rollout.reward_worker import RewardPool
+from asynckit.rollout.reward_pool import RewardPool
 from asynckit.rollout.rewards import Failure, RewardInput, Score
 
 log = logging.getLogger(__name__)
@@ -178,7 +178,7 @@ class FullyAsyncRollouter:
         """Stop the engine and the reward workers."""
         if self._driver:
             await self._driver.close()
-        self._rewards.close()
+        await self._rewards.close()
 
     async def _generate(self, group: Group) -> tuple[tuple[int, ...], list[Episode]]:
         """The group's prompt and samples; those of a group that can't be generated say why."""

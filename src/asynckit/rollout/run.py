@@ -4,7 +4,6 @@ import signal
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -33,7 +32,7 @@ from asynckit.rollout.ledger import Ledger
 from asynckit.rollout.prompt_stream import PromptStream
 from asynckit.rollout.prompts import load_prompts
 from asynckit.rollout.recovery import recover, summarize
-from asynckit.rollout.rewards import choose_reward, load_reward
+from asynckit.rollout.reward_loading import check_rewards, choose_rewards
 from asynckit.rollout.run_directory import RunDirectory
 from asynckit.rollout.simulated_learner import step_seconds
 from asynckit.rollout.summary import Summary, how_to_resume
@@ -89,8 +88,8 @@ def run_rollout(
     began = time.time()
     found = load_prompts(prompts, lambda: load_tokenizer(resolve_model(model, progress=not quiet), model))
     import_paths = (str(Path.cwd()),)
-    reward = replace(reward, name=choose_reward(reward.name, found))
-    load_reward(reward.name, import_paths=import_paths)
+    reward = choose_rewards(reward, found)
+    check_rewards(reward, import_paths=import_paths)
     resolve_model(model, progress=not quiet)
     _refuse_contradictions(rollout, learner)
     stream = PromptStream(found, epochs=prompts.epochs, shuffle=prompts.shuffle, seed=prompts.seed)

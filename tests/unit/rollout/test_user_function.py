@@ -31,7 +31,7 @@ def load(folder: Path, code: str, attribute: str = "score") -> UserFunction:
         ("def score(response, /): pass", "score", "it requires response"),
         ("def scores(): pass", "score", "did you mean scores"),
         ("score = 3", "score", "score is of type int, not a function"),
-        ("class score: pass", "score", "score is a class, not a function"),
+        ("class score: pass", "score", "the class score has neither score nor __call__"),
         ("class A:\n    x = 1", "A.y", "has no 'A.y'"),
         ("def score(:", "score", r"failed: .*SyntaxError"),
         ("1 / 0", "score", r"failed: ZeroDivisionError: division by zero \(.*\.py:1\)"),
@@ -81,6 +81,14 @@ def test_import_paths_come_before_the_working_folder(folder: Path) -> None:
     (folder / f"{module}.py").write_text("def score(): return 'here'")
     (folder / "sub" / f"{module}.py").write_text("def score(): return 'sub'")
     assert UserFunction(f"{module}:score", OFFERED, ["sub"]).call({}) == "sub"
+
+
+def test_nothing_printed_at_import_reaches_stdout(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """Stdout is for the command's JSON; commands that a module runs print too."""
+    code = "import os, subprocess\nprint('one')\nos.write(1, b'two ')\nsubprocess.run(['echo', 'three'])\n"
+    load(folder, f"{code}def score(): pass")
+    print("mine")  # noqa: T201
+    assert capfd.readouterr().out == "mine\n"
 
 
 def test_description_of_an_error_is_one_short_line() -> None:
