@@ -215,7 +215,14 @@ def test_the_rollout_page_has_every_setting_of_a_run_with_its_default() -> None:
         values = getattr(Root(), section)
         for part in fields(values):
             text, default = shown[f"{section}.{part.name}"].strip("`"), getattr(values, part.name)
-            assert default is None or text == (f"{default:g}" if isinstance(default, float) else str(default))
+            assert default is None or text == as_on_a_page(default)
+
+
+def as_on_a_page(default: Any) -> str:
+    """A default as a table shows it."""
+    if isinstance(default, bool):
+        return str(default).lower()
+    return f"{default:g}" if isinstance(default, float) else str(default or "none")
 
 
 def error_codes(kind: type[AsynckitError]) -> set[int]:
