@@ -222,7 +222,9 @@ def as_on_a_page(default: Any) -> str:
     """A default as a table shows it."""
     if isinstance(default, bool):
         return str(default).lower()
-    return f"{default:g}" if isinstance(default, float) else str(default or "none")
+    if default == ():
+        return "none"
+    return f"{default:g}" if isinstance(default, float) else str(default)
 
 
 def error_codes(kind: type[AsynckitError]) -> set[int]:

@@ -39,10 +39,10 @@ def render(previous: Snapshot | None, now: Snapshot, *, first: Snapshot | None =
     for name, value in _facts(now, metrics, first):
         facts.add_row(name, Text(value))
     table = Table(box=None, padding=(0, 1, 0, 0), header_style="bold", pad_edge=False)
-    table.add_column("replica", overflow="ellipsis", no_wrap=True, min_width=7)
-    table.add_column("state", overflow="ellipsis", no_wrap=True)
-    for name in ("version", "groups", "tokens/s", "busy"):
-        table.add_column(name, justify="right", overflow="ellipsis", no_wrap=True)
+    table.add_column("replica", overflow="fold")  # on a narrow terminal words fold, numbers stay whole
+    table.add_column("state", overflow="fold")
+    for name in ("v", "groups", "tok/s", "busy"):
+        table.add_column(name, justify="right", no_wrap=True)
     for replica in now.replicas:
         table.add_row(*_row(replica, metrics), style="red" if replica.state == "dead" else "")
     return Group(facts, table)

@@ -5,140 +5,24 @@ that goes on cuts off the half line that a kill left and counts on. The other lo
 to work when the run begins, and one that fails later is reported and let go.
 """
 
-import importlib.util
 import json
 import logging
 import threading
-import time
-import uuid
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from io import FileIO
 from pathlib import Path
-from typing import Any, Protocol, Self
+from typing import Self
 
-from asynckit.errors import DependencyError, InputError
+from asynckit.errors import InputError
+from asynckit.rollout.loggers import Backend
 from asynckit.rollout.metrics import metrics_of
 from asynckit.rollout.run_directory import writing
 from asynckit.rollout.snapshot import Snapshot
 
 NAME = "metrics.jsonl"
-LOGGERS = ("jsonl", "tensorboard", "wandb")
-_PACKAGES = {
-    "tensorboard": ("tensorboardX", "pip install 'asynckit[tensorboard]'"),
-    "wandb": ("wandb", "pip install 'asynckit[wandb]'"),
-}
 _CLOSE_SECONDS = 30.0  # which a logger gets to send what it still holds
 
 log = logging.getLogger(__name__)
-
-
-class Backend(Protocol):
-    """A logger beside the file; may raise whatever its library raises."""
-
-    name: str
-
-    def log(self, step: int, metrics: Mapping[str, float]) -> None:
-        """Take the metrics of a step; steps rise."""
-
-    def close(self) -> None:
-        """Send what is still held."""
-
-
-def require_loggers(loggers: Iterable[str]) -> None:
-    """Raise unless the packages of these loggers are installed; cheap, and before anything starts.
-
-    Raises:
-        DependencyError: one is missing.
-    """
-    for name in loggers:
-        package, mend = _PACKAGES.get(name, ("json", ""))
-        if importlib.util.find_spec(package) is None:
-            raise DependencyError(
-                f"the logger {name} needs the package {package}", where="rollout.loggers", mend=mend
-            )
-
-
-def open_backends(loggers: Iterable[str], folder: Path, config: Mapping[str, Any]) -> list[Backend]:
-    """Start the loggers that were asked for; ``jsonl`` is always there and needs none.
-
-    Args:
-        loggers: names out of ``LOGGERS``.
-        folder: the run directory.
-        config: the resolved settings, secrets masked.
-
-    Raises:
-        DependencyError: a package is missing, or its service cannot be used.
-    """
-    wanted = set(loggers)
-    require_loggers(wanted)
-    backends: list[Backend] = []
-    if "tensorboard" in wanted:
-        backends.append(TensorBoard(folder / "tensorboard"))
-    if "wandb" in wanted:
-        backends.append(WeightsAndBiases(folder, config))
-    return backends
-
-
-class TensorBoard:
-    """Event files that ``tensorboard --logdir runs`` shows."""
-
-    name = "tensorboard"
-
-    def __init__(self, folder: Path) -> None:
-        from tensorboardX import SummaryWriter
-
-        self._writer = SummaryWriter(str(folder))
-
-    def log(self, step: int, metrics: Mapping[str, float]) -> None:
-        """Write the metrics as scalars, and flush."""
-        now = time.time()
-        for name, value in metrics.items():
-            self._writer.add_scalar(name, value, step, walltime=now)
-        self._writer.flush()
-
-    def close(self) -> None:
-        """Close the file."""
-        self._writer.close()
-
-
-class WeightsAndBiases:
-    """A run of wandb, with its own settings from ``WANDB_*``; a run that goes on is the same run there.
-
-    Raises:
-        DependencyError: wandb does not start: no key, no network.
-    """
-
-    name = "wandb"
-
-    def __init__(self, folder: Path, config: Mapping[str, Any]) -> None:
-        import wandb
-
-        identity = folder / "wandb" / "run-id"
-        if not identity.exists():
-            identity.parent.mkdir(exist_ok=True)
-            identity.write_text(uuid.uuid4().hex[:12], encoding="ascii")
-        try:
-            self._run = wandb.init(
-                id=identity.read_text(encoding="ascii"),
-                resume="allow",
-                name=folder.name,
-                dir=str(folder),
-                config=dict(config),
-            )
-        except wandb.Error as error:
-            raise DependencyError(
-                f"wandb does not start: {error}",
-                where="rollout.loggers",
-                mend="run `wandb login`, or keep the data here with WANDB_MODE=offline",
-            ) from error
-
-    def log(self, step: int, metrics: Mapping[str, float]) -> None:
-        """Hand the metrics to wandb's process."""
-        self._run.log(dict(metrics), step=step)
-
-    def close(self) -> None:
-        """Wait until wandb has sent everything."""
-        self._run.finish()
 
 
 class MetricsLog:
@@ -184,7 +68,7 @@ class MetricsLog:
         return metrics
 
     def close(self) -> None:
-        """Close the file and the loggers, which get half a minute each."""
+        """Close the file and the other loggers, which get half a minute each."""
         self._file.close()
         for backend in self._backends:
             # A service that is gone can keep its library waiting for ever; the run doesn't.
