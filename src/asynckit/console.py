@@ -34,7 +34,10 @@ class _Stderr(logging.Handler):
     """Writes to what is stderr at that moment: a live table stands in its place, to be drawn below."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        print_note(self.format(record))
+        try:
+            print_note(self.format(record))
+        except (OSError, ValueError):  # stderr is gone or closed: not a reason to end the run
+            self.handleError(record)
 
 
 def verbose() -> bool:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from asynckit.errors import DependencyError
+from asynckit.rollout.run_directory import writing
 
 _PACKAGES = {
     "tensorboard": ("tensorboardX", "pip install 'asynckit[tensorboard]'"),
@@ -37,9 +38,9 @@ def require_loggers(loggers: Iterable[str]) -> None:
     Raises:
         DependencyError: one is missing.
     """
-    for name in loggers:
-        package, mend = _PACKAGES.get(name, ("json", ""))
-        if importlib.util.find_spec(package) is None:
+    wanted = set(loggers)
+    for name, (package, mend) in _PACKAGES.items():
+        if name in wanted and importlib.util.find_spec(package) is None:
             raise DependencyError(
                 f"the logger {name} needs the package {package}", where="rollout.loggers", mend=mend
             )
@@ -55,6 +56,7 @@ def open_backends(loggers: Iterable[str], folder: Path, config: Mapping[str, Any
 
     Raises:
         DependencyError: a package is missing, or its service cannot be used.
+        WorkFailed: the disk refuses.
     """
     wanted = set(loggers)
     require_loggers(wanted)
@@ -78,8 +80,9 @@ class TensorBoard:
     def __init__(self, folder: Path) -> None:
         from tensorboardX.event_file_writer import EventsWriter
 
-        folder.mkdir(exist_ok=True)
-        self._writer = EventsWriter(str(folder / "events"), f".{os.getpid()}")
+        with writing(folder):
+            folder.mkdir(exist_ok=True)
+            self._writer = EventsWriter(str(folder / "events"), f".{os.getpid()}")
 
     def log(self, step: int, metrics: Mapping[str, float]) -> None:
         """Write the metrics as scalars."""
@@ -112,9 +115,10 @@ class WeightsAndBiases:
                 f"wandb cannot be imported: {error}", where="rollout.loggers", mend=_PACKAGES["wandb"][1]
             ) from error
         identity = folder / "wandb" / "run-id"
-        if not identity.exists():
-            identity.parent.mkdir(exist_ok=True)
-            identity.write_text(uuid.uuid4().hex[:12], encoding="ascii")
+        with writing(identity):
+            if not identity.exists():
+                identity.parent.mkdir(exist_ok=True)
+                identity.write_text(uuid.uuid4().hex[:12], encoding="ascii")
         try:
             self._run = wandb.init(
                 id=identity.read_text(encoding="ascii"),

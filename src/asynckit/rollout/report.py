@@ -33,6 +33,7 @@ from asynckit.rollout.report_numbers import (
     Samples,
     Timeline,
     ledger_states,
+    mapping_in,
     read_json,
     read_samples,
     read_timeline,
@@ -79,17 +80,29 @@ def write_report(folder: Path) -> Path:
         InputError: there is no run, or one of its files is damaged; says which.
         WorkFailed: the disk refuses.
     """
+    try:
+        body = _body(folder)
+    except OSError as error:
+        raise InputError(f"cannot be read: {error.strerror}", where=str(error.filename or folder)) from error
+    path = folder / NAME
+    with whole_file(path) as file:
+        file.write(_page(folder.absolute().name, body).encode("utf-8", "replace"))
+    return path
+
+
+def _body(folder: Path) -> Sequence[str]:
     config = read_json(RunDirectory(folder).config_path)
     if config is None:
         raise InputError("there is no run", where=str(folder), mend="name the folder of one: runs/NAME")
+    settings = mapping_in(config, "config", RunDirectory(folder).config_path)
     samples = read_samples(folder)
-    body = (
+    return (
         f"<h1>{_text(folder.absolute().name)}</h1>",
         _table((), _facts(folder, samples)),
         "<h2>Over time</h2>",
         *_plots(samples, read_timeline(folder)),
         "<h2>Settings that are not the defaults</h2>",
-        _table(("setting", "value"), changed_settings(config.get("config", {}))),
+        _table(("setting", "value"), changed_settings(settings)),
         "<h2>Errors</h2>",
         _errors(samples.errors),
         "<h2>Samples</h2>",
@@ -97,10 +110,6 @@ def write_report(folder: Path) -> Path:
         _examples("Lowest rewards", samples.worst),
         _examples("Longest responses", samples.longest),
     )
-    path = folder / NAME
-    with whole_file(path) as file:
-        file.write(_page(folder.absolute().name, body).encode("utf-8", "replace"))
-    return path
 
 
 def changed_settings(config: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -108,7 +117,7 @@ def changed_settings(config: Mapping[str, Any]) -> list[tuple[str, str]]:
     found = []
     for section, kind in SECTIONS.items():
         defaults = json.loads(json.dumps(asdict(kind())))
-        for name, value in config.get(section, {}).items():
+        for name, value in mapping_in(config, section, Path("config.json")).items():
             if name not in defaults or value != defaults[name]:
                 found.append((f"{section}.{name}", json.dumps(value, ensure_ascii=False)))
     return found
@@ -126,9 +135,10 @@ def _facts(folder: Path, samples: Samples) -> list[tuple[str, str]]:
             ("groups", _counted(ledger_states(folder))),
             *facts,
         ]
+    groups = mapping_in(summary, "groups", folder / "summary.json")
     return [
         ("status", str(summary.get("status"))),
-        ("groups", f"{_counted(summary.get('groups', {}))} of {summary.get('submitted')}"),
+        ("groups", f"{_counted(groups)} of {summary.get('submitted')}"),
         *facts,
         *((name.replace("_", " "), _shown(summary[name])) for name in _FROM_SUMMARY if name in summary),
     ]

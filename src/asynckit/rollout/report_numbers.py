@@ -19,7 +19,7 @@ from asynckit.rollout.series import Mean, Series
 from asynckit.rollout.sinks import part_paths, read_part
 
 _EXAMPLES = 5  # of each kind
-_LONGEST_TEXT = 4000  # characters of a prompt or response
+_LONGEST_TEXT = 2000  # characters of a prompt or response
 _LONGEST_ERROR = 300
 _DISTINCT_ERRORS = 1000
 OTHER_ERRORS = "(others)"
@@ -187,9 +187,19 @@ def read_json(path: Path) -> dict[str, Any] | None:
         content = json.loads(path.read_bytes())
     except ValueError as error:
         raise InputError(f"is no JSON: {error}", where=str(path)) from error
-    if not isinstance(content, dict):
-        raise InputError("is no JSON object", where=str(path))
-    return content
+    return mapping_in({"": content}, "", path)
+
+
+def mapping_in(document: Mapping[str, Any], name: str, path: Path) -> dict[str, Any]:
+    """What a document has under a name; nothing where it has no such name.
+
+    Raises:
+        InputError: it is no mapping; ``path`` is where the document was read.
+    """
+    found = document.get(name, {})
+    if not isinstance(found, dict):
+        raise InputError(f"{name or 'the file'} is no mapping", where=str(path))
+    return found
 
 
 def _rows(folder: Path) -> Iterator[Row]:

@@ -28,7 +28,7 @@ class Series:
     When the stretches are too many, neighbours are joined and each holds twice as much from then on.
     """
 
-    limit: int = 240
+    limit: int = 160
     width: int = 1
     totals: list[float] = field(default_factory=list)
     counts: list[int] = field(default_factory=list)

@@ -194,15 +194,22 @@ def test_a_summary_is_shown_as_it_is(tmp_path: Path) -> None:
 
 
 def test_a_long_run_has_a_small_report(tmp_path: Path) -> None:
-    """Series and texts are bounded; the run is read as a stream."""
-    run = a_run(tmp_path / "r", lines=700)
-    long = [{"role": "assistant", "content": "x" * 50_000}]
-    rows = [
-        to_json(samples(n, 1, error=f"error {n}", messages=long if n < 40 else [])[0]) for n in range(3000)
-    ]
-    (run / "trajectories" / "part-000000.jsonl").write_text("\n".join(rows) + "\n")
-    assert write_report(run).stat().st_size < 300_000
-    assert len(read_timeline(run).seconds.means) <= 240
+    """Series and texts are bounded at their worst: many uneasy replicas, and text that grows when escaped."""
+    run = a_run(tmp_path / "r")
+    busy = [0.0] * 40
+    with MetricsLog(run) as log:
+        for number in range(700):
+            busy = [seconds + 5 * ((number // 4 + at) % 2) for at, seconds in enumerate(busy)]
+            replicas = [
+                ReplicaSnapshot(f"r-{at}", "running", 0, 1, 0, 0, each, 0) for at, each in enumerate(busy)
+            ]
+            log.append(Snapshot(seconds=5.0 * number, submitted=1, replicas=tuple(replicas)))
+    long = [{"role": role, "content": '"' * 50_000} for role in ("user", "assistant")]
+    rows = [samples(n, 1, error=f"error {n}", messages=long if n < 20 else [])[0] for n in range(3000)]
+    lines = "".join(to_json(replace(row, ground_truth='"' * 9000)) + "\n" for row in rows)
+    (run / "trajectories" / "part-000000.jsonl").write_text(lines)
+    assert 500_000 < write_report(run).stat().st_size < 2_000_000
+    assert len(read_timeline(run).seconds.means) <= 160
 
 
 def test_attempts_follow_one_another(tmp_path: Path) -> None:
@@ -225,6 +232,9 @@ def test_attempts_follow_one_another(tmp_path: Path) -> None:
         ("metrics.jsonl", b"[]\n"),
         ("summary.json", b"{"),
         ("summary.json", b"[]"),
+        ("summary.json", b'{"groups": 3}'),
+        ("config.json", b'{"config": []}'),
+        ("config.json", b'{"config": {"rollout": 3}}'),
         ("ledger.sqlite", b"not a database, but long enough to be looked at"),
         ("trajectories/part-000000.jsonl", b"{}\n"),
         ("trajectories/part-000000.parquet", b"PAR1"),
