@@ -4,7 +4,8 @@ A field says ``field(default=1, metadata={"help": "samples per prompt", "min": 1
 the engine check the same declarations, so a value that one refuses the other refuses too.
 
 Metadata keys: ``help`` (one line), ``min`` and ``max`` (inclusive), ``above`` (exclusive minimum),
-    ``choices``, ``secret``.
+    ``choices`` (of each item, where the value is a list), ``separator`` (of a list's items in one string),
+    ``secret``.
 """
 
 import math
@@ -33,8 +34,9 @@ def violation(value: Any, bounds: Mapping[str, Any]) -> str:
         return next(filter(None, (violation(each, bounds) for each in value.values())), "")
     if isinstance(value, float) and not math.isfinite(value):
         return f"must be a finite number, not {value}"
-    if "choices" in bounds and value not in bounds["choices"]:
-        return f"must be one of {', '.join(map(str, bounds['choices']))}, not {value!r}"
+    for each in value if isinstance(value, tuple) else (value,):
+        if "choices" in bounds and each not in bounds["choices"]:
+            return f"must be one of {', '.join(map(str, bounds['choices']))}, not {each!r}"
     limits = (
         ("min", operator.ge, "at least"),
         ("max", operator.le, "at most"),

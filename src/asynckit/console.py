@@ -26,8 +26,18 @@ def set_up(*, verbose: bool) -> None:
     _verbose = verbose
     level = logging.INFO if verbose else logging.WARNING
     logging.basicConfig(
-        stream=sys.stderr, level=level, format="%(levelname)s %(name)s: %(message)s", force=True
+        handlers=[_Stderr()], level=level, format="%(levelname)s %(name)s: %(message)s", force=True
     )
+
+
+class _Stderr(logging.Handler):
+    """Writes to what is stderr at that moment: a live table stands in its place, to be drawn below."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            print_note(self.format(record))
+        except (OSError, ValueError):  # stderr is gone or closed: not a reason to end the run
+            self.handleError(record)
 
 
 def verbose() -> bool:

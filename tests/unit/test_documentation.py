@@ -215,7 +215,7 @@ def test_the_rollout_page_has_every_setting_of_a_run_with_its_default() -> None:
         values = getattr(Root(), section)
         for part in fields(values):
             text, default = shown[f"{section}.{part.name}"].strip("`"), getattr(values, part.name)
-            assert default is None or text == _as_written(default)
+            assert default is None or text == as_on_a_page(default)
 
 
 def test_the_prompts_page_has_every_setting_with_its_default() -> None:
@@ -224,7 +224,16 @@ def test_the_prompts_page_has_every_setting_with_its_default() -> None:
     shown = dict(re.findall(r"^\| `prompts\.(\w+)` \| ([^|]+) \|", page, re.MULTILINE))
     for part in fields(Root().prompts):
         text, default = shown[part.name].strip("`"), getattr(Root().prompts, part.name)
-        assert default in (None, {}) or text == str(default).lower()
+        assert default in (None, {}) or text == as_on_a_page(default)
+
+
+def as_on_a_page(default: Any) -> str:
+    """A default as a table shows it."""
+    if isinstance(default, bool):
+        return str(default).lower()
+    if default == ():
+        return "none"
+    return f"{default:g}" if isinstance(default, float) else str(default)
 
 
 def error_codes(kind: type[AsynckitError]) -> set[int]:
@@ -238,9 +247,3 @@ def test_the_rollout_page_has_every_exit_code_it_can_end_with() -> None:
     listed = {int(code) for code in re.findall(r"^\| (\d+) \|", table, re.MULTILINE)}
     comparisons_only = {6}
     assert listed == (error_codes(AsynckitError) | {0}) - comparisons_only
-
-
-def _as_written(default: object) -> str:
-    if isinstance(default, bool):
-        return str(default).lower()
-    return f"{default:g}" if isinstance(default, float) else str(default)

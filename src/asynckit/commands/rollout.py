@@ -45,6 +45,9 @@ def rollout(
     max_failures: Annotated[
         int | None, typer.Option("--max-failures", help="Failed samples that still count as success.")
     ] = None,
+    trace: Annotated[
+        bool | None, typer.Option("--trace/--no-trace", help="Write trace.json, a timeline of the run.")
+    ] = None,
     config_files: options.ConfigFiles = None,
     settings: options.Settings = None,
     json: options.Json = False,
@@ -77,6 +80,7 @@ def rollout(
             Flag("rollout.n", samples, "-n"),
             Flag("rollout.out", out, "--out"),
             Flag("rollout.max_failures", max_failures, "--max-failures"),
+            Flag("rollout.trace", trace, "--trace"),
         ],
         verbose=verbose,
     )

@@ -34,6 +34,8 @@ def convert(value: Any, leaf: Leaf, key: str) -> Any:
     """
     if leaf.is_entry and leaf.type is str and isinstance(value, bool | int | float):
         value = json.dumps(value)
+    if "separator" in leaf.metadata and isinstance(value, str):
+        value = [item.strip() for item in value.split(leaf.metadata["separator"]) if item.strip()]
     return _convert(value, leaf.type, key, leaf)
 
 

@@ -190,6 +190,23 @@ class RolloutConfig:
             "identity": False,
         },
     )
+    metrics_seconds: float = field(
+        default=5.0,
+        metadata={"help": "seconds from one line of metrics to the next", "min": 0.1, "identity": False},
+    )
+    loggers: tuple[str, ...] = field(
+        default=(),
+        metadata={
+            "help": "where metrics go besides metrics.jsonl: tensorboard, wandb; a list, or with commas",
+            "choices": ("jsonl", "tensorboard", "wandb"),
+            "separator": ",",
+            "identity": False,
+        },
+    )
+    trace: bool = field(
+        default=False,
+        metadata={"help": "write trace.json, a timeline for ui.perfetto.dev", "identity": False},
+    )
 
 
 @dataclass(frozen=True)

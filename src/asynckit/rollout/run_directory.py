@@ -26,6 +26,9 @@ OWN_NAMES = (
     "ledger.sqlite-wal",
     "ledger.sqlite-shm",
     "metrics.jsonl",
+    "tensorboard",
+    "wandb",
+    "trace.json",
     "report.html",
     "summary.json",
     "config.json",
@@ -207,7 +210,7 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
         WorkFailed: the disk refuses; whatever was under ``path`` is still there.
     """
     hidden = path.with_name(f".{path.name}.tmp")
-    try:
+    with writing(path):
         try:
             with hidden.open("wb") as file:
                 yield file
@@ -217,6 +220,17 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
             _sync_folder(path.parent)
         finally:
             hidden.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turn the disk's refusal to write ``path`` into the error that ends the run.
+
+    Raises:
+        WorkFailed: the disk refused.
+    """
+    try:
+        yield
     except OSError as error:
         mend = "free some space or mend the disk; what was written before is complete"
         raise WorkFailed(
