@@ -272,7 +272,7 @@ def test_a_signal_stops_cleanly(tiny_llama: Path, sums: Path, stop: signal.Signa
     ) as process:
         log = sums.parent / "out" / "logs" / "attempt-1" / "task-runner.log"
         deadline = time.monotonic() + 120
-        while not (log.is_file() and "engines are ready" in log.read_text()):
+        while not (log.is_file() and "is ready" in log.read_text()):
             assert process.poll() is None, process.stderr.read() if process.stderr else ""
             assert time.monotonic() < deadline
             time.sleep(0.2)

@@ -13,6 +13,7 @@ from typing import Any
 from asynckit.rollout.backlog import Backlog
 from asynckit.rollout.group import FinishedGroup, GroupStatus, consumed_at, ended_as, oldest_version
 from asynckit.rollout.staleness import Staleness
+from asynckit.rollout.trace import TraceWriter, traced
 
 Settle = Callable[[Sequence[FinishedGroup]], Awaitable[None]]
 Publish = Callable[[int, Any], Awaitable[None]]
@@ -42,6 +43,7 @@ class Learning:
         backlog: is woken when more may start.
         settle: keeps the final records of groups that the learner has had, or never will.
         publish: brings a version and its weights to the rollouters.
+        trace: where the learner's work is drawn, if anywhere.
 
     Attributes:
         step: batches that the learner has had.
@@ -50,13 +52,21 @@ class Learning:
     """
 
     def __init__(
-        self, learner: Any, staleness: Staleness, backlog: Backlog, settle: Settle, publish: Publish
+        self,
+        learner: Any,
+        staleness: Staleness,
+        backlog: Backlog,
+        *,
+        settle: Settle,
+        publish: Publish,
+        trace: TraceWriter | None,
     ) -> None:
         self._learner = learner
         self._staleness = staleness
         self._backlog = backlog
         self._settle = settle
         self._publish = publish
+        self._trace = trace
         self.step = -(-staleness.consumed // staleness.schedule.batch)
         self.busy_since: float | None = None
         self.publishing = False
@@ -123,7 +133,8 @@ class Learning:
         groups = [consumed_at(self._groups[each], version) for each in batch]
         self.busy_since = time.monotonic()
         try:
-            await self._learner.train.remote(self.step, groups)
+            with traced(self._trace, "learner/train", "batch", step=self.step, version=version):
+                await self._learner.train.remote(self.step, groups)
         finally:
             self._busy_seconds += time.monotonic() - self.busy_since
             self.busy_since = None

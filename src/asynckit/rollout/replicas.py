@@ -22,6 +22,7 @@ from asynckit.rollout.ledger import Ledger
 from asynckit.rollout.recording import failed_group
 from asynckit.rollout.rollouter import FullyAsyncRollouter, RollouterStatistics
 from asynckit.rollout.snapshot import ReplicaSnapshot
+from asynckit.rollout.trace import TraceWriter, traced
 
 _DEATHS_IN_A_ROW = 5  # of one replica without a finished group in between
 _LET_GO_SECONDS = 10.0  # that a rollouter has for cancelling a group, or for closing
@@ -43,6 +44,11 @@ class _Replica:
     earlier: RollouterStatistics = field(default_factory=RollouterStatistics)
     now: RollouterStatistics = field(default_factory=RollouterStatistics)
 
+    @property
+    def name(self) -> str:
+        """Of its log file and its rows."""
+        return f"rollouter-{self.number}"
+
     def bury(self) -> set[str]:
         """Forget a dead actor; returns the groups that it was at."""
         lost, self.in_flight = self.in_flight, set()
@@ -59,13 +65,17 @@ class Replicas:
         backlog: what they take from.
         ledger: hears of every start.
         complete: called with groups that end because they keep killing rollouters.
+        trace: where their work is drawn, if anywhere.
     """
 
-    def __init__(self, job: Job, backlog: Backlog, ledger: Ledger, complete: Complete) -> None:
+    def __init__(
+        self, job: Job, backlog: Backlog, ledger: Ledger, complete: Complete, trace: TraceWriter | None
+    ) -> None:
         self._job = job
         self._backlog = backlog
         self._ledger = ledger
         self._complete = complete
+        self._trace = trace
         self._replicas = [_Replica(number) for number in range(job.rollout.replicas)]
         self._version = 0
         self._weights: Any = None  # what ray.put gave for them
@@ -182,7 +192,7 @@ class Replicas:
         replica.state = "starting"
         resources = replica_resources(self._job.engine, self._job.rollout, ray.nodes())
         actor = ray.remote(FullyAsyncRollouter).options(max_concurrency=10_000, **resources)
-        replica.actor = actor.remote(job=self._job, queue=queue, name=f"rollouter-{replica.number}")
+        replica.actor = actor.remote(job=self._job, queue=queue, name=replica.name)
         started = as_future(replica.actor.start.remote())
         done = asyncio.ensure_future(self._backlog.until_done())
         try:
@@ -221,7 +231,8 @@ class Replicas:
             replica.state = "updating" if replica.state == "running" else replica.state
             # Ray resolves references only as arguments of their own.
             try:
-                await as_future(replica.actor.update_weights.remote(version, self._weights))
+                with traced(self._trace, f"{replica.name}/weights", "update", version=version):
+                    await as_future(replica.actor.update_weights.remote(version, self._weights))
             except RayActorError:
                 return  # its serve task sees that too
             replica.version = version
@@ -259,7 +270,8 @@ class Replicas:
             return
         answer = replica.actor.generate_group.remote(group, attempt)
         try:
-            await asyncio.shield(as_future(answer))
+            with traced(self._trace, f"{replica.name}/groups", "group", id=group.id, attempt=attempt):
+                await asyncio.shield(as_future(answer))
         except asyncio.CancelledError:
             ray.cancel(answer)
             await asyncio.wait([as_future(answer)], timeout=_LET_GO_SECONDS)
@@ -307,7 +319,7 @@ def _sum(*lives: RollouterStatistics) -> RollouterStatistics:
 def _snapshot(replica: _Replica) -> ReplicaSnapshot:
     total = _sum(replica.earlier, replica.now)
     return ReplicaSnapshot(
-        name=f"rollouter-{replica.number}",
+        name=replica.name,
         state=replica.state,
         version=replica.version,
         in_flight=len(replica.in_flight),

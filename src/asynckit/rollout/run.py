@@ -8,7 +8,6 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from asynckit.console import Progress as ProgressBar
 from asynckit.console import print_note
 from asynckit.engine.config import EngineConfig, SamplingParams
 from asynckit.engine.simulated_config import SimulatedConfig
@@ -29,6 +28,8 @@ from asynckit.rollout.group import GroupStatus
 from asynckit.rollout.job import Job
 from asynckit.rollout.ledger import NAME as LEDGER
 from asynckit.rollout.ledger import Ledger
+from asynckit.rollout.live_table import LiveTable
+from asynckit.rollout.loggers import require_loggers
 from asynckit.rollout.prompt_stream import PromptStream
 from asynckit.rollout.prompts import load_prompts
 from asynckit.rollout.recovery import recover, summarize
@@ -92,6 +93,7 @@ def run_rollout(
     check_rewards(reward, import_paths=import_paths)
     resolve_model(model, progress=not quiet)
     _refuse_contradictions(rollout, learner)
+    require_loggers(rollout.loggers)
     stream = PromptStream(found, epochs=prompts.epochs, shuffle=prompts.shuffle, seed=prompts.seed)
     if not resume:
         out = rollout.out or time.strftime("runs/%Y%m%d-%H%M%S")
@@ -204,9 +206,9 @@ def _run(job: Job, supply: Supply, accept: Callable[[], None], *, quiet: bool) -
         .remote(job, supply)
     )
     result = runner.run.remote()
-    bar = ProgressBar(len(supply.groups), "group", quiet=quiet)
+    table = LiveTable(quiet=quiet)
     try:
-        _show_progress(runner, result, bar, accept)
+        _show_progress(runner, result, table, accept)
         summary = _answer(job, result)
     except KeyboardInterrupt:
         print_note(
@@ -220,13 +222,13 @@ def _run(job: Job, supply: Supply, accept: Callable[[], None], *, quiet: bool) -
                 "left at once; what was finished is on disk", mend=how_to_resume(job.folder)
             ) from None
     finally:
-        bar.close()
+        table.close()
     accept()
     return summary
 
 
-def _show_progress(runner: Any, result: Any, bar: ProgressBar, accept: Callable[[], None]) -> None:
-    """Move the bar until the run is over; ``accept`` is called once the engines are ready to work."""
+def _show_progress(runner: Any, result: Any, table: LiveTable, accept: Callable[[], None]) -> None:
+    """Keep the table up to date until the run is over; ``accept`` is called once an engine is ready."""
     import ray
 
     ended = -1
@@ -239,9 +241,7 @@ def _show_progress(runner: Any, result: Any, bar: ProgressBar, accept: Callable[
         if progress.ready:
             accept()
         ended = progress.ended
-        found = progress.snapshot
-        reward = f"reward {found.reward_sum / found.reward_count:.3f}, " if found.reward_count else ""
-        bar.update(ended, f"{reward}{found.response_tokens} tokens")
+        table.update(progress.snapshot)
 
 
 def _answer(job: Job, result: Any, timeout: float | None = None) -> Summary:

@@ -50,6 +50,7 @@ from asynckit.rollout.ledger import NAME as LEDGER
 from asynckit.rollout.ledger import Ledger
 from asynckit.rollout.logs import log_to_file
 from asynckit.rollout.message_queue import MessageQueue
+from asynckit.rollout.monitor import Monitor
 from asynckit.rollout.record import Trajectory
 from asynckit.rollout.recovery import recover, regroup, summarize
 from asynckit.rollout.replicas import Replicas
@@ -60,6 +61,7 @@ from asynckit.rollout.snapshot import Snapshot
 from asynckit.rollout.staleness import Schedule, Staleness
 from asynckit.rollout.summary import Summary
 from asynckit.rollout.supply import Supply
+from asynckit.rollout.trace import traced
 from asynckit.rollout.watchdog import Standstill, what_is_stuck
 
 _BATCH = 64  # groups taken from the queue at a time
@@ -117,7 +119,8 @@ class FullyAsyncTaskRunner:
             (group for group in supply.groups if group.id in owed),
             StartsInTime(staleness) if staleness else None,
         )
-        self._replicas = Replicas(job, self._backlog, self._ledger, self._complete)
+        self._monitor = Monitor(job)
+        self._replicas = Replicas(job, self._backlog, self._ledger, self._complete, self._monitor.trace)
         self._learning: Learning | None = None
         self._queue: Any = None
         self._fed = asyncio.Event()
@@ -141,10 +144,13 @@ class FullyAsyncTaskRunner:
             log.exception("the run failed")
             raise _first_cause(error) from error
         finally:
-            await asyncio.to_thread(self._sink.close)
-            summary = await self._summarize(status)
-            RunDirectory(self._job.folder).write_summary(summary.to_dict())
-            await self._close()
+            try:
+                await asyncio.to_thread(self._sink.close)
+                summary = await self._summarize(status)
+                RunDirectory(self._job.folder).write_summary(summary.to_dict())
+                await self._monitor.note(self._snapshot())
+            finally:
+                await self._close()
         return summary
 
     async def progress(self, seen: int) -> Progress:
@@ -174,13 +180,19 @@ class FullyAsyncTaskRunner:
         model = await asyncio.to_thread(resolve_model, self._job.model)
         learner = ray.remote(SimulatedLearner).options(**_RESTARTED).remote(self._job.learner, model.path)
         self._learning = Learning(
-            learner, self._staleness, self._backlog, self._settle, self._replicas.publish
+            learner,
+            self._staleness,
+            self._backlog,
+            settle=self._settle,
+            publish=self._replicas.publish,
+            trace=self._monitor.trace,
         )
         await self._learning.offer(self._ledger.unsettled())
 
     async def _work(self) -> None:
         async with asyncio.TaskGroup() as tasks:
-            helping = [tasks.create_task(self._watch()), tasks.create_task(self._note_readiness())]
+            helpers = (self._watch(), self._note_readiness(), self._measure())
+            helping = [tasks.create_task(each) for each in helpers]
             consume = tasks.create_task(self._consume())
             learn = tasks.create_task(self._learning.run()) if self._learning else None
             await self._replicas.serve(self._queue)
@@ -200,6 +212,13 @@ class FullyAsyncTaskRunner:
         await self._replicas.until_one_is_up()
         self._ready_at = time.time()
         self._ready = True
+
+    async def _measure(self) -> None:
+        """Write the run's metrics down, every now and then."""
+        while True:
+            await self._monitor.note(self._snapshot())
+            await asyncio.sleep(self._job.rollout.metrics_seconds)
+            await self._replicas.refresh()
 
     async def _consume(self) -> None:
         """Enter finished groups into the ledger, acknowledge them, and pass them on."""
@@ -236,6 +255,7 @@ class FullyAsyncTaskRunner:
         ended = await asyncio.to_thread(self._ledger.complete, final)
         await self._replace(sum(each.status is GroupStatus.FILTERED for each in ended))
         self._tally.add(ended)
+        self._monitor.draw((*waiting, *ended))
         self._ended += len(waiting) + len(ended)
         await self._backlog.end(group.id for group in groups)
         if self._learning:
@@ -256,7 +276,8 @@ class FullyAsyncTaskRunner:
         await self._write(groups)
 
     async def _write(self, groups: Sequence[FinishedGroup]) -> None:
-        await asyncio.to_thread(self._sink.append, [t for group in groups for t in group.trajectories])
+        with traced(self._monitor.trace, "task-runner/write", "records", groups=len(groups)):
+            await asyncio.to_thread(self._sink.append, [t for group in groups for t in group.trajectories])
         self._moved.set()
         self._moved.clear()
 
@@ -266,7 +287,8 @@ class FullyAsyncTaskRunner:
 
     async def _watch(self) -> None:
         """Raise when nothing has moved for ``stall_timeout`` seconds, and say what is stuck."""
-        limit = self._job.rollout.stall_timeout
+        # A reward may take its time.
+        limit = max(self._job.rollout.stall_timeout, self._job.reward.timeout + 2 * _WATCH_SECONDS)
         last, since = None, time.monotonic()
         while True:
             await asyncio.sleep(min(_WATCH_SECONDS, limit / 4))
@@ -278,7 +300,7 @@ class FullyAsyncTaskRunner:
                     await self._replicas.refresh()
             except TimeoutError:
                 raise WorkFailed(
-                    f"an engine has not answered for rollout.stall_timeout={limit:g} s",
+                    f"an engine has not answered for {limit:g} s (rollout.stall_timeout)",
                     mend="see the run's logs folder; --resume goes on with the run",
                 ) from None
             now = (self._ended, self._learning and self._learning.step, *self._replicas.snapshots())
@@ -347,6 +369,7 @@ class FullyAsyncTaskRunner:
 
     async def _close(self) -> None:
         """Stop the parts; those that don't answer in time are killed with the runner."""
+        await self._monitor.close()
         self._over = True
         self._moved.set()
         self._ledger.close()

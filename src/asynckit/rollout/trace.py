@@ -12,6 +12,9 @@ names of processes and threads. A track is named ``process/thread``, such as ``r
 import json
 import os
 import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO, Self
 
@@ -161,3 +164,16 @@ def _label(kind: str, process: int, thread: int, name: str, **more: str) -> dict
         "tid": thread,
         "args": {"name": name, **more},
     }
+
+
+@contextmanager
+def traced(trace: TraceWriter | None, track: str, name: str, **args: Any) -> Iterator[None]:
+    """Draw what happens inside, where a trace is wanted."""
+    if trace is None:
+        yield
+        return
+    number = trace.begin(track, name, time.time(), **args)
+    try:
+        yield
+    finally:
+        trace.end(track, name, number, time.time())
