@@ -137,5 +137,3 @@ def summary_of(directory: RunDirectory, ledger: Ledger, tally: Tally) -> Summary
         errors=dict(tally.errors.most_common(10)),
         folder=str(directory.path),
     )
-
-

@@ -35,7 +35,9 @@ def read_recorded(path: Path) -> Recorded:
     loaded = load_config(files=[path], environ={})
     document = json.loads(path.read_bytes())
     intact: bool | None = loaded.digest == document.get("digest")
-    if not intact and (_has_secret(loaded.root) or _keys(document["config"]) != _keys(escaped(plain(loaded.root)))):
+    if not intact and (
+        _has_secret(loaded.root) or _keys(document["config"]) != _keys(escaped(plain(loaded.root)))
+    ):
         intact = None
     return Recorded(loaded.root, str(document.get("identity")), intact)
 

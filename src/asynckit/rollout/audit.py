@@ -1,8 +1,8 @@
 """Proof, from the files alone, that a run is what it claims to be.
 
-The trajectory files are read once, a batch of columns at a time; what is kept is one small entry per sample and
-group, so memory does not grow with the length of responses. Records that a killed run left in its ledger are
-read after the files, as of the moment at which the audit began.
+The trajectory files are read once, a batch of columns at a time; what is kept is one small entry per sample
+and group, so memory does not grow with the length of responses. Records that a killed run left in its ledger
+are read after the files, as of the moment at which the audit began.
 """
 
 from collections import Counter
@@ -155,7 +155,7 @@ def _check_ledger(
             check.finds(place, entry.id, f"the ledger says {entry.state}, and it has no records there")
 
 
-def _why_not_as_known(entry: Entry | None, kept: Kept, named: set[str | None], *, over: bool) -> str:
+def _why_not_as_known(entry: Entry | None, kept: Kept, named: set[str], *, over: bool) -> str:
     if entry is None:
         return "the ledger does not know this group"
     ends = {each for each in kept.statuses if each not in ("completed", "truncated")} or {"completed"}
@@ -167,7 +167,11 @@ def _why_not_as_known(entry: Entry | None, kept: Kept, named: set[str | None], *
         return "" if not over and kept.file not in named else f"the ledger says {entry.state}"
     elif entry.part != kept.file:
         return f"the ledger says that it is in {entry.part}"
-    return "" if entry.status in ends else f"the ledger says {entry.status}, its records {' and '.join(sorted(ends))}"
+    return (
+        ""
+        if entry.status in ends
+        else f"the ledger says {entry.status}, its records {' and '.join(sorted(ends))}"
+    )
 
 
 def _check_ends(check: Check, entries: list[Entry], *, over: bool) -> None:

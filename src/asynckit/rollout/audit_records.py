@@ -4,6 +4,7 @@ Per sample and per group one small entry is kept, for what can only be said at t
 twice, and that the ledger knows the same groups.
 """
 
+import contextlib
 import json
 from collections import Counter
 from collections.abc import Mapping
@@ -18,9 +19,11 @@ from asynckit.errors import InputError
 from asynckit.rollout.audit_names import Naming, why_other_group
 from asynckit.rollout.audit_report import Check
 from asynckit.rollout.columns import Rows, faults, going_back, incomplete, token_ages
+from asynckit.rollout.config import AsyncTrainingConfig, LearnerConfig, RolloutConfig
 from asynckit.rollout.group import advantages
 from asynckit.rollout.part_reader import Batch
 from asynckit.rollout.record import FREE_FORM, check, from_row, uid_in_group
+from asynckit.rollout.staleness import Schedule
 from asynckit.rollout.summary import Tally
 
 _SMALL = ("uid", "group_id", "sample_index", "status", "reward", "advantage", "error")
@@ -41,6 +44,22 @@ class Terms:
     naming: Naming
     max_staleness: int | None
     intact: bool | None
+
+
+def terms_of(
+    rollout: RolloutConfig,
+    seed: int,
+    training: AsyncTrainingConfig,
+    learner: LearnerConfig,
+    identity: str,
+    *,
+    intact: bool | None,
+) -> Terms:
+    """What these settings promise; ``seed`` is that of the sampling section."""
+    bound = None
+    if learner.kind != "none":
+        bound = Schedule.of(training, learner, mode=rollout.mode).max_staleness
+    return Terms(rollout.n, Naming(seed, identity), bound, intact)
 
 
 class Kept(NamedTuple):
@@ -174,11 +193,17 @@ class Records:
             return
         for row in np.flatnonzero(most > bound):
             self._finds(
-                "staleness", batch, int(kept[row]), f"a token was {most[row]} versions old, {bound} is allowed"
+                "staleness",
+                batch,
+                int(kept[row]),
+                f"a token was {most[row]} versions old, {bound} is allowed",
             )
         for row in np.flatnonzero(least < 0):
             self._finds(
-                "staleness", batch, int(kept[row]), f"a token is {-least[row]} versions newer than its learner"
+                "staleness",
+                batch,
+                int(kept[row]),
+                f"a token is {-least[row]} versions newer than its learner",
             )
 
     def _finds(self, name: str, batch: Batch, row: int, problem: str) -> None:
@@ -189,10 +214,8 @@ class Records:
             problem = f"not the uid of sample {member.sample_index} of group {member.group_id}"
             self._checks["uids"].finds(member.where, member.uid, problem)
         key = member.uid.encode("utf-8", "surrogatepass")
-        try:
+        with contextlib.suppress(ValueError):  # no hash at all, which has been noted above
             key = bytes.fromhex(member.uid)  # half the memory
-        except ValueError:
-            pass  # no hash at all, which has been noted above
         if key in self._uids:
             self._checks["unique"].finds(member.where, member.uid, "the uid has been there before")
         self._uids.add(key)

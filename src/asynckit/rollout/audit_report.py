@@ -20,7 +20,7 @@ class Finding:
     """One thing that is wrong.
 
     Attributes:
-        where: the file and row or line, such as ``trajectories/part-000000.parquet:row 3``, relative to the run.
+        where: the file and row or line, such as ``trajectories/part-000000.parquet:row 3``.
         uid: of the sample, or the id of the group where all of it is meant; empty for a file.
         problem: what is wrong.
     """

@@ -3,11 +3,12 @@
 :func:`faults` finds the rows of an Arrow batch that may break what :func:`asynckit.rollout.record.check`
 asserts, with a few array operations per batch instead of a loop over every token. ``check`` then says what is
 wrong with those rows, so that there is one definition of a good record. :func:`token_ages` does the same for
-staleness. Shapes: R rows, T tokens of all rows, S version spans of all rows.
+staleness.
 """
 
+import json
 from collections import Counter
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from asynckit.rollout.record import STATUSES, Trajectory, arrow_schema
+from asynckit.rollout.record import FREE_FORM, STATUSES, Trajectory, arrow_schema
 
 Rows = npt.NDArray[np.bool_]  # one for every row
 Numbers = npt.NDArray[Any]
@@ -30,15 +31,15 @@ class Ragged:
     """A list column: its values end to end, and the row of each."""
 
     values: Any
-    rows_T: Numbers
-    lengths_R: Numbers
+    row_of: Numbers
+    lengths: Numbers
 
     @classmethod
     def of(cls, batch: Any, name: str) -> "Ragged":
         """The column ``name`` of an Arrow batch; a null counts as empty."""
         column = batch.column(name)
-        lengths_R = pc.fill_null(pc.list_value_length(column), 0).to_numpy(zero_copy_only=False)
-        return cls(column.flatten(), np.repeat(np.arange(len(column)), lengths_R), lengths_R)
+        lengths = pc.fill_null(pc.list_value_length(column), 0).to_numpy(zero_copy_only=False)
+        return cls(column.flatten(), np.repeat(np.arange(len(column)), lengths), lengths)
 
     def field(self, name: str) -> Numbers:
         """A field of the values, which are structs."""
@@ -48,10 +49,10 @@ class Ragged:
         """The values; NaN for null."""
         return np.asarray(self.values.to_numpy(zero_copy_only=False))
 
-    def rows_where(self, wrong_T: Rows) -> Rows:
-        """The rows that have a value for which ``wrong_T`` holds."""
-        found = np.zeros(len(self.lengths_R), dtype=bool)
-        found[self.rows_T[wrong_T]] = True
+    def rows_where(self, wrong: Rows) -> Rows:
+        """The rows that have a value for which ``wrong`` holds."""
+        found = np.zeros(len(self.lengths), dtype=bool)
+        found[self.row_of[wrong]] = True
         return found
 
 
@@ -61,14 +62,12 @@ def as_batch(trajectories: list[Trajectory]) -> Any:
     Raises:
         pyarrow.ArrowException, TypeError, ValueError: some value is not of its column's type.
     """
-    import json
-
     rows = []
     for each in trajectories:
         row = dict(vars(each))
-        for name in ("ground_truth", "sampling", "extra"):
+        for name in FREE_FORM:
             row[name] = json.dumps(row[name], ensure_ascii=False)
-        row["engine"], row["timing"] = asdict(each.engine), asdict(each.timing)
+        row["engine"], row["timing"] = vars(each.engine), vars(each.timing)
         row["version_spans"] = [{"start": s, "end": e, "version": v} for s, e, v in each.version_spans]
         rows.append(row)
     return pa.RecordBatch.from_pylist(rows, schema=arrow_schema())
@@ -84,7 +83,7 @@ def incomplete(batch: Any) -> dict[int, str]:
             found.update((int(row), name) for row in missing)
         if name in (*_LISTS, "version_spans") and column.flatten().null_count:
             ragged = Ragged.of(batch, name)
-            missing = ragged.rows_T[ragged.values.is_null().to_numpy(zero_copy_only=False)]
+            missing = ragged.row_of[ragged.values.is_null().to_numpy(zero_copy_only=False)]
             found.update((int(row), name) for row in missing)
     return found
 
@@ -93,14 +92,14 @@ def faults(batch: Any) -> Rows:
     """The rows that may not satisfy ``record.check``: all that do not, and none that does."""
     tokens, mask, logprobs = (Ragged.of(batch, name) for name in _LISTS[1:])
     bad = _bad_scalars(batch)
-    uneven_R = (tokens.lengths_R != mask.lengths_R) | (tokens.lengths_R != logprobs.lengths_R)
-    bad |= uneven_R
+    uneven = (tokens.lengths != mask.lengths) | (tokens.lengths != logprobs.lengths)
+    bad |= uneven
     bad |= mask.rows_where(~np.isin(mask.numbers(), (0, 1)))
     bad |= logprobs.rows_where(~np.isfinite(logprobs.numbers()))
-    bad |= _bad_spans(batch, tokens.lengths_R)
-    even_T = ~uneven_R[mask.rows_T]
-    outside_T = (mask.numbers()[even_T] == 0) & (logprobs.numbers()[~uneven_R[logprobs.rows_T]] != 0)
-    bad[mask.rows_T[even_T][outside_T]] = True
+    bad |= _bad_spans(batch, tokens.lengths)
+    even = ~uneven[mask.row_of]
+    outside = (mask.numbers()[even] == 0) & (logprobs.numbers()[~uneven[logprobs.row_of]] != 0)
+    bad[mask.row_of[even][outside]] = True
     return bad
 
 
@@ -123,25 +122,25 @@ def _bad_components(column: Any) -> Rows:
     return np.asarray(before[offsets[1:]] > before[offsets[:-1]])
 
 
-def _bad_spans(batch: Any, lengths_R: Numbers) -> Rows:
+def _bad_spans(batch: Any, lengths: Numbers) -> Rows:
     """Rows whose spans don't cover the response from end to end, or contradict the versions beside them."""
     spans = Ragged.of(batch, "version_spans")
-    start_S, end_S, version_S = (spans.field(name) for name in ("start", "end", "version"))
-    bad = (spans.lengths_R == 0) & (lengths_R > 0)
-    if not len(start_S):
+    start, end, version = (spans.field(name) for name in ("start", "end", "version"))
+    bad = (spans.lengths == 0) & (lengths > 0)
+    if not len(start):
         return np.asarray(bad)
-    bad |= spans.rows_where(~(start_S < end_S))
-    inner_S = spans.rows_T[1:] == spans.rows_T[:-1]
-    torn_S = np.zeros(len(start_S), dtype=bool)
-    torn_S[1:] = inner_S & (end_S[:-1] != start_S[1:])
-    bad |= spans.rows_where(torn_S)
-    first = np.flatnonzero(np.concatenate([[True], ~inner_S]))
-    last = np.concatenate([first[1:], [len(start_S)]]) - 1
-    rows = spans.rows_T[first]
-    wrong = (start_S[first] != 0) | (end_S[last] != lengths_R[rows])
+    bad |= spans.rows_where(~(start < end))
+    inner = spans.row_of[1:] == spans.row_of[:-1]
+    torn = np.zeros(len(start), dtype=bool)
+    torn[1:] = inner & (end[:-1] != start[1:])
+    bad |= spans.rows_where(torn)
+    first = np.flatnonzero(np.concatenate([[True], ~inner]))
+    last = np.concatenate([first[1:], [len(start)]]) - 1
+    rows = spans.row_of[first]
+    wrong = (start[first] != 0) | (end[last] != lengths[rows])
     for name, extreme in (("min_version", np.minimum), ("max_version", np.maximum)):
         recorded = batch.column(name).to_numpy(zero_copy_only=False)[rows]
-        wrong |= recorded != extreme.reduceat(version_S, first)
+        wrong |= recorded != extreme.reduceat(version, first)
     bad[rows[wrong]] = True
     return np.asarray(bad)
 
@@ -149,10 +148,10 @@ def _bad_spans(batch: Any, lengths_R: Numbers) -> Rows:
 def going_back(batch: Any) -> Rows:
     """The rows in which a token was sampled by an older version than one before it."""
     spans = Ragged.of(batch, "version_spans")
-    version_S = spans.field("version")
-    back_S = np.zeros(len(version_S), dtype=bool)
-    back_S[1:] = (spans.rows_T[1:] == spans.rows_T[:-1]) & (version_S[1:] < version_S[:-1])
-    return spans.rows_where(back_S)
+    version = spans.field("version")
+    back = np.zeros(len(version), dtype=bool)
+    back[1:] = (spans.row_of[1:] == spans.row_of[:-1]) & (version[1:] < version[:-1])
+    return spans.rows_where(back)
 
 
 def token_ages(batch: Any) -> tuple[Counter[int], Numbers, Numbers]:
@@ -173,11 +172,11 @@ def token_ages(batch: Any) -> tuple[Counter[int], Numbers, Numbers]:
         return Counter(), least, most
     batch = batch.filter(taken)
     spans, mask = Ragged.of(batch, "version_spans"), Ragged.of(batch, "response_mask")
-    version_T = np.repeat(spans.field("version"), spans.field("end") - spans.field("start"))
-    age_T = batch.column("consumed_version").to_numpy()[mask.rows_T] - version_T
-    sampled_T = mask.numbers() == 1
-    age_T, rows_T = age_T[sampled_T], indices[mask.rows_T[sampled_T]]
-    np.minimum.at(least, rows_T, age_T)
-    np.maximum.at(most, rows_T, age_T)
-    ages, counts = np.unique(age_T, return_counts=True)
+    version = np.repeat(spans.field("version"), spans.field("end") - spans.field("start"))
+    age = batch.column("consumed_version").to_numpy()[mask.row_of] - version
+    sampled = mask.numbers() == 1
+    age, row_of = age[sampled], indices[mask.row_of[sampled]]
+    np.minimum.at(least, row_of, age)
+    np.maximum.at(most, row_of, age)
+    ages, counts = np.unique(age, return_counts=True)
     return Counter(dict(zip(ages.tolist(), counts.tolist(), strict=True))), least, most

@@ -67,7 +67,9 @@ class LedgerReader:
                 lines = records.split("\n")
                 ended = GroupStatus(status)
             except (AttributeError, ValueError) as error:
-                raise InputError(f"a completed group has no records or status: {error}", where=where) from error
+                raise InputError(
+                    f"a completed group has no records or status: {error}", where=where
+                ) from error
             yield FinishedGroup(group_id, ended, tuple(from_json(line, where=where) for line in lines))
 
     def counts(self) -> dict[str, int]:
@@ -158,4 +160,6 @@ def _version(database: sqlite3.Connection) -> int:
 
 
 def _damaged(error: sqlite3.DatabaseError, path: Path) -> InputError:
-    return InputError(f"the run's ledger cannot be read: {error}", where=str(path), mend="the file is damaged")
+    return InputError(
+        f"the run's ledger cannot be read: {error}", where=str(path), mend="the file is damaged"
+    )

@@ -90,7 +90,7 @@ def _json_lines(path: Path, name: str, files: Check) -> Iterator[Batch]:
 
 
 def in_columns(found: list[tuple[str, Trajectory]], files: Check) -> Iterator[Batch]:
-    """Trajectories and their places as one batch; those with a value of a wrong type are noted and left out."""
+    """Trajectories and their places as one batch; those with a value of a wrong type are noted."""
     try:
         if found:
             yield Batch(as_batch([each for _, each in found]), [where for where, _ in found])

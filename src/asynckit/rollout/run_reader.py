@@ -1,7 +1,7 @@
 """A run as it lies on the disk, whether it is done, was cut off, or is being written right now.
 
-Reading leaves the folder as it is. Whether somebody writes is seen from the run's locks: the kernel lets go of
-them with the process, however that ended.
+Reading leaves the folder as it is. Whether somebody writes is seen from the run's locks: the kernel lets go
+of them with the process, however that ended.
 """
 
 import contextlib
@@ -102,7 +102,7 @@ class Run:
         return document
 
     def status(self) -> str:
-        """``running``, ``done``, ``failed``, ``interrupted``, or ``cut off``: killed, so that nobody could say.
+        """``running``, ``done``, ``failed``, ``interrupted``, or ``cut off``: killed without a word.
 
         A summary that counts other groups than the ledger is that of an earlier attempt.
 
