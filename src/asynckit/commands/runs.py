@@ -1,7 +1,7 @@
 """``asynckit runs``: what rollouts left behind."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -46,6 +46,15 @@ def _print(*parts: "RenderableType") -> None:
         out.print(part)
 
 
+def _print_json(document: dict[str, Any]) -> None:
+    """Print one JSON document; what a terminal would obey in the texts of models is escaped."""
+    from json import dumps
+
+    from asynckit.rollout.readable import quiet_json
+
+    console.stdout().file.write(quiet_json(dumps(document, ensure_ascii=False, indent=2)) + "\n")
+
+
 @app.command("list")
 def list_(
     folder: Annotated[Path, typer.Argument(help="Folder to look into, and into the folders in it.")] = Path(
@@ -63,7 +72,7 @@ def list_(
     _begin(config_files, settings, verbose=verbose)
     found = list_runs(folder)
     if json:
-        console.print_json(to_dict(folder, found))
+        _print_json(to_dict(folder, found))
     elif found:
         _print(render(folder, found))
     else:
@@ -115,7 +124,7 @@ def show(
     its = find_group(found, group)
     samples = group_samples(its, choice, sample)
     if json:
-        console.print_json(samples_to_dict(found, its, samples))
+        _print_json(samples_to_dict(found, its, samples))
     else:
         print_samples(samples, console.stdout())
 
@@ -127,10 +136,9 @@ def _show_groups(run: "Run", choice: "Choice", *, json: bool) -> None:
 
     rows = group_rows(run, choice)
     if json:
-        console.print_json(rows_to_dict(run, run.summary(), rows))
+        _print_json(rows_to_dict(run, run.summary(), rows))
         return
-    with run.ledger() as ledger:
-        total = sum(1 for _ in ledger.entries())
+    total = run.groups_submitted()
     summary = run.summary()
     about = [render(run.path.parent, list_runs(run.path))]
     _print(*about, *([summary_table(summary)] if summary else []), groups_table(rows, total))
@@ -165,15 +173,13 @@ def audit(
         recorded.identity,
         intact=recorded.intact,
     )
-    with found.ledger() as ledger:
-        groups = sum(1 for _ in ledger.entries())
-    progress = console.Progress(groups * root.rollout.n, "sample", quiet=quiet)
+    progress = console.Progress(found.groups_submitted() * root.rollout.n, "sample", quiet=quiet)
     try:
         result = check_run(found, terms, progress.update)
     finally:
         progress.close()
     if json:
-        console.print_json(result.to_dict())
+        _print_json(result.to_dict())
     else:
         _print(*render(result))
     result.raise_for_findings()
@@ -221,7 +227,7 @@ def export(
     exported = write(found, to, path, statuses=statuses, min_reward=min_reward)
     name = "stdout" if path is None else str(path)
     if json:
-        console.print_json(exported.to_dict(to, name))
+        _print_json(exported.to_dict(to, name))
     elif not quiet:
         left = ", ".join(f"{count:,} {reason}" for reason, count in exported.left_out.items())
         console.print_note(

@@ -95,16 +95,21 @@ class LedgerReader:
 
 
 @contextmanager
-def read_ledger(path: Path, *, live: bool) -> Iterator[LedgerReader]:
+def read_ledger(path: Path, *, live: bool, none_yet: bool = False) -> Iterator[LedgerReader]:
     """A ledger as it is now; what is read within the block is of one moment, even if a run goes on writing.
 
     Args:
         path: the file.
         live: whether a run may be writing it.
+        none_yet: whether a missing ledger is one without groups.
 
     Raises:
         InputError: there is no such file, or it is damaged, or of another version.
     """
+    if none_yet and not path.exists():
+        with closing(sqlite3.connect(":memory:")) as nothing:
+            yield LedgerReader(nothing, path)
+        return
     if not path.is_file():
         raise InputError("the run's ledger is missing", where=str(path), mend="name the folder of a run")
     with _connected(path, live=live) as database:

@@ -19,7 +19,7 @@ from asynckit.errors import InputError
 from asynckit.rollout.ledger import NAME as LEDGER
 from asynckit.rollout.ledger_reader import LedgerReader, read_ledger
 from asynckit.rollout.near_miss import did_you_mean
-from asynckit.rollout.record import Trajectory
+from asynckit.rollout.record import Trajectory, check
 from asynckit.rollout.run_directory import CONFIG_SCHEMA, LOCK, WRITER_LOCK
 from asynckit.rollout.sinks import part_paths, read_part
 
@@ -122,8 +122,20 @@ class Run:
         return str(summary.get("status")) if agree else "cut off"
 
     def ledger(self) -> AbstractContextManager[LedgerReader]:
-        """The ledger, as of one moment; see :func:`asynckit.rollout.ledger_reader.read_ledger`."""
-        return read_ledger(self.path / LEDGER, live=self.running)
+        """The ledger, as of one moment; see :func:`asynckit.rollout.ledger_reader.read_ledger`.
+
+        A run that has just begun, or died then, has none yet.
+        """
+        none_yet = self.trajectories.is_dir() and not part_paths(self.trajectories)
+        return read_ledger(self.path / LEDGER, live=self.running, none_yet=none_yet)
+
+    def groups_submitted(self) -> int:
+        """Groups that the run set out to do; 0 where its ledger can't be read."""
+        try:
+            with self.ledger() as ledger:
+                return sum(1 for _ in ledger.entries())
+        except InputError:  # for totals only; who reads the ledger for its content says what is wrong
+            return 0
 
     def parts(self) -> list[Path]:
         """The trajectory files, in the order in which they were written.
@@ -147,11 +159,34 @@ class Run:
         with self.ledger() as ledger:
             waiting = {group.id: group for group in ledger.uncommitted()}
         for path in self.parts():
-            for group_id, members in groupby(read_part(path), lambda each: each.group_id):
+            for group_id, members in groupby(self.part(path), lambda each: each.group_id):
                 waiting.pop(group_id, None)
                 yield FoundGroup(group_id, path.name, tuple(members))
         for group in waiting.values():
-            yield FoundGroup(group.id, LEDGER, group.trajectories)
+            yield FoundGroup(group.id, LEDGER, tuple(_sound(each, LEDGER) for each in group.trajectories))
+
+    def part(self, path: Path) -> Iterator[Trajectory]:
+        """The records of one trajectory file.
+
+        Raises:
+            InputError: it cannot be read, or a record breaks the schema's rules.
+        """
+        return (_sound(each, str(path)) for each in read_part(path))
+
+
+def _sound(each: Trajectory, file: str) -> Trajectory:
+    """A record that keeps the schema's rules, so that whoever shows or exports it can rely on them."""
+    try:
+        check(each)
+        texts = [text for message in each.messages for text in message.values()]
+        assert all(isinstance(text, str) for text in texts), "a message without text"
+    except (AssertionError, AttributeError, TypeError, ValueError) as error:
+        raise InputError(
+            f"a record breaks the schema's rules: {error}",
+            where=f"{file}:{each.uid}",
+            mend="asynckit runs audit finds all that do",
+        ) from error
+    return each
 
 
 def find_run(name: str) -> Run:

@@ -14,7 +14,6 @@ from asynckit.rollout.ledger_reader import Entry
 from asynckit.rollout.near_miss import did_you_mean
 from asynckit.rollout.record import Trajectory, to_json
 from asynckit.rollout.run_reader import FoundGroup, Run
-from asynckit.rollout.sinks import read_part
 
 SCHEMA = "asynckit.run/1"
 SORTS = ("written", "reward", "length", "time")
@@ -99,9 +98,7 @@ def find_group(run: Run, prefix: str) -> FoundGroup:
         entries = list(ledger.entries())
     entry = _match(prefix, entries)
     if entry.part:
-        members = tuple(
-            each for each in read_part(run.trajectories / entry.part) if each.group_id == entry.id
-        )
+        members = tuple(each for each in run.part(run.trajectories / entry.part) if each.group_id == entry.id)
         if members:
             return FoundGroup(entry.id, entry.part, members)
     for group in run.groups():
