@@ -130,7 +130,7 @@ def test_damaged_runs_are_input_errors(runs: Command, tmp_path: Path, words: lis
 
 
 def test_a_run_without_settings_cannot_be_audited(runs: Command, tmp_path: Path) -> None:
-    """Nobody knows what it promised: missing and damaged settings are input errors, foreign ones configuration."""
+    """Nobody knows what it promised; settings of another asynckit are configuration errors."""
     config = tmp_path / "runs" / "first" / "config.json"
     text = config.read_text()
     config.write_text(text.replace('"learner": {', '"teacher": {'))

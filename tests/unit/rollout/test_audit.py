@@ -107,9 +107,10 @@ ROW_FAULTS: dict[str, tuple[str, Callable[[dict[str, Any]], None]]] = {
     "no engine": ("records", lambda row: row.update(engine=None)),
     "versions that go back": (
         "versions",
-        lambda row: (
-            row["version_spans"][0].update(version=9),
-            row.update(max_version=9, min_version=1),
+        lambda row: row.update(
+            version_spans=[{**row["version_spans"][0], "version": 9}, row["version_spans"][1]],
+            max_version=9,
+            min_version=1,
         ),
     ),
     "another uid": ("uids", lambda row: row.update(uid="0" * 32)),

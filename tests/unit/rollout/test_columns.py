@@ -2,6 +2,7 @@
 
 from collections import Counter
 from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -23,7 +24,7 @@ def spans(draw: st.DrawFn, length: int) -> list[tuple[int, int, int]]:
     """Stretches that cover a response."""
     cuts = sorted(draw(st.sets(st.integers(1, max(1, length - 1)), max_size=3)))
     edges = [0, *(cut for cut in cuts if cut < length), length]
-    found = [(a, b, draw(st.integers(0, 3))) for a, b in zip(edges[:-1], edges[1:], strict=True)]
+    found = [(a, b, draw(st.integers(0, 3))) for a, b in pairwise(edges)]
     return found if length else []
 
 

@@ -1,7 +1,6 @@
 """Groups and samples as a person reads them."""
 
 import io
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,7 +17,7 @@ from asynckit.rollout.transcript import groups_table, print_samples
 
 
 @pytest.fixture
-def run(tmp_path: Path) -> Iterator[Run]:
+def run(tmp_path: Path) -> Run:
     """Six groups whose responses and rewards grow from group to group, two of them in the ledger alone."""
 
     def change(each: Trajectory) -> Trajectory:
@@ -26,7 +25,7 @@ def run(tmp_path: Path) -> Iterator[Run]:
         return replace(each, reward=float(place), advantage=0.0)
 
     made = make_run(tmp_path / "run", groups=7, change=change, unwritten=2, owed=1, summary=False)
-    yield find_run(str(made.path))
+    return find_run(str(made.path))
 
 
 def test_groups_are_sorted_and_limited(run: Run) -> None:
@@ -115,7 +114,7 @@ def test_nothing_that_a_model_wrote_is_obeyed(terminal: bool) -> None:
     assert ":smile:" in text
 
 
-def test_no_message_can_pass_for_another(tmp_path: Path) -> None:
+def test_no_message_can_pass_for_another() -> None:
     """Where there are no panels, what is not indented was written by asynckit."""
     lines = shown(terminal=False).split("\n")
     assert [line for line in lines if line.startswith("[")] == [r"[user\x1b[1m]", "[assistant]"]
