@@ -1,7 +1,7 @@
 """``asynckit runs``: what rollouts left behind."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -46,15 +46,6 @@ def _print(*parts: "RenderableType") -> None:
         out.print(part)
 
 
-def _print_json(document: dict[str, Any]) -> None:
-    """Print one JSON document; what a terminal would obey in the texts of models is escaped."""
-    from json import dumps
-
-    from asynckit.rollout.readable import quiet_json
-
-    console.stdout().file.write(quiet_json(dumps(document, ensure_ascii=False, indent=2)) + "\n")
-
-
 @app.command("list")
 def list_(
     folder: Annotated[Path, typer.Argument(help="Folder to look into, and into the folders in it.")] = Path(
@@ -72,7 +63,7 @@ def list_(
     _begin(config_files, settings, verbose=verbose)
     found = list_runs(folder)
     if json:
-        _print_json(to_dict(folder, found))
+        console.print_json(to_dict(folder, found))
     elif found:
         _print(render(folder, found))
     else:
@@ -124,7 +115,7 @@ def show(
     its = find_group(found, group)
     samples = group_samples(its, choice, sample)
     if json:
-        _print_json(samples_to_dict(found, its, samples))
+        console.print_json(samples_to_dict(found, its, samples))
     else:
         print_samples(samples, console.stdout())
 
@@ -136,7 +127,7 @@ def _show_groups(run: "Run", choice: "Choice", *, json: bool) -> None:
 
     rows = group_rows(run, choice)
     if json:
-        _print_json(rows_to_dict(run, run.summary(), rows))
+        console.print_json(rows_to_dict(run, run.summary(), rows))
         return
     total = run.groups_submitted()
     summary = run.summary()
@@ -179,7 +170,7 @@ def audit(
     finally:
         progress.close()
     if json:
-        _print_json(result.to_dict())
+        console.print_json(result.to_dict())
     else:
         _print(*render(result))
     result.raise_for_findings()
@@ -227,7 +218,7 @@ def export(
     exported = write(found, to, path, statuses=statuses, min_reward=min_reward)
     name = "stdout" if path is None else str(path)
     if json:
-        _print_json(exported.to_dict(to, name))
+        console.print_json(exported.to_dict(to, name))
     elif not quiet:
         left = ", ".join(f"{count:,} {reason}" for reason, count in exported.left_out.items())
         console.print_note(

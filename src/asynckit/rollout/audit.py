@@ -18,7 +18,7 @@ from asynckit.rollout.ledger_reader import Entry, LedgerReader
 from asynckit.rollout.part_reader import Batch, in_columns, read_batches
 from asynckit.rollout.run_reader import Run
 
-_CLAIMS = {
+CLAIMS = {
     "settings": "config.json is as the run wrote it",
     "files": "every trajectory file is readable and whole",
     "temporaries": "no unfinished file is left",
@@ -47,7 +47,7 @@ def audit(run: Run, terms: Terms, seen: Callable[[int], None] = lambda _: None) 
     Raises:
         InputError: the folder of trajectories is missing.
     """
-    checks = {name: Check(name, claim) for name, claim in _CLAIMS.items()}
+    checks = {name: Check(name, claim) for name, claim in CLAIMS.items()}
     status = _status(run, checks)
     with ExitStack() as stack:
         ledger, entries = _open(run, checks["ledger"], stack)

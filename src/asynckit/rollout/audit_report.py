@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from asynckit.errors import WorkFailed
-from asynckit.rollout.readable import readable
+from asynckit.readable import readable
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -115,7 +115,7 @@ class Audit:
             uid = f" ({finding.uid})" if finding.uid else ""
             raise WorkFailed(
                 f"{len(self.broken)} of {len(self.checks)} checks do not hold; {first.name}: "
-                f"{readable(finding.problem)}{readable(uid)}",
+                f"{finding.problem}{uid}",
                 where=f"{self.folder}/{finding.where}" if finding.where else str(self.folder),
                 mend="don't train on this run before you know why",
             )

@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from asynckit.errors import InputError, UsageError
+from asynckit.readable import quiet_json
 from asynckit.rollout.export_rows import Row, slime_rows, trl_row, verl_row
 from asynckit.rollout.near_miss import did_you_mean
-from asynckit.rollout.readable import quiet_json
 from asynckit.rollout.record import Trajectory, to_json
 from asynckit.rollout.run_directory import whole_file
 from asynckit.rollout.run_reader import FoundGroup, Run

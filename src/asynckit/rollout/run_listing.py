@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from asynckit.errors import InputError
-from asynckit.rollout.readable import readable
+from asynckit.readable import readable
 from asynckit.rollout.run_reader import Run, is_running, looks_like_run
 
 if TYPE_CHECKING:

@@ -1,6 +1,6 @@
 """Groups and samples as a person reads them: panels on a terminal, plain indented lines elsewhere.
 
-Everything that comes out of a run passes through :func:`asynckit.rollout.readable.readable` and reaches
+Everything that comes out of a run passes through :func:`asynckit.readable.readable` and reaches
 rich as :class:`rich.text.Text`, so nothing in it is taken for markup or obeyed by the terminal.
 """
 
@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
-from asynckit.rollout.readable import in_one_line, readable
+from asynckit.readable import in_one_line, readable
 from asynckit.rollout.record import Trajectory
 from asynckit.rollout.run_view import GroupRow
 

@@ -69,7 +69,7 @@ def test_everything_holds_for_a_run_that_came_to_its_end(tmp_path: Path, kind: s
 
 
 def test_a_killed_run_holds_and_says_what_is_owed(tmp_path: Path) -> None:
-    """What is in the ledger alone is checked too; a beginning of a part and owed groups are no fault of it."""
+    """What is in the ledger alone is checked too; an unfinished part and owed groups are no fault."""
     run = make_run(tmp_path / "run", groups=6, unwritten=2, owed=1, summary=False)
     (run.trajectories / ".part-000007.parquet.tmp").write_bytes(b"begun")
     result = audited(run.path)

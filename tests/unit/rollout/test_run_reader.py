@@ -65,7 +65,7 @@ def test_a_damaged_run_is_found_and_its_damage_named(tmp_path: Path) -> None:
 
 
 def test_a_run_that_is_written_is_seen_by_its_lock(tmp_path: Path) -> None:
-    """By the command's and by the task runner's, which may outlive the command."""
+    """By the lock of the command, or of the task runner, which may outlive it."""
     with RunDirectory.reserve(tmp_path / "run", overwrite=False) as (directory, accept):
         accept()
         assert is_running(directory.path)

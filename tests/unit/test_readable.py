@@ -6,7 +6,7 @@ import unicodedata
 from hypothesis import given
 from hypothesis import strategies as st
 
-from asynckit.rollout.readable import in_one_line, quiet_json, readable
+from asynckit.readable import in_one_line, quiet_json, readable
 
 ANY = st.text(st.characters(codec=None, exclude_categories=()), max_size=40)
 
