@@ -152,13 +152,11 @@ def export(
 
 def _require_some(exported: Exported) -> None:
     if not exported.rows:
-        left = (
-            ", ".join(f"{count} {reason}" for reason, count in exported.left_out.items()) or "there are none"
-        )
+        left = ", ".join(f"{count} {reason}" for reason, count in exported.left_out.items())
         raise InputError(
-            f"no sample is left to export: {left}",
-            where="--status",
-            mend="ask for others, or for less reward",
+            f"no sample is left to export: {left or 'the run has none'}",
+            where="--status, --min-reward",
+            mend="ask for other samples; asynckit runs show says what there is",
         )
 
 
