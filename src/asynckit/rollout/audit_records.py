@@ -271,10 +271,15 @@ def _unparsable(columns: Any) -> Rows:
 
 def _is_json(text: str) -> bool:
     try:
-        json.loads(text)
+        json.loads(text, parse_constant=_refuse)
     except (ValueError, RecursionError):
         return False
     return True
+
+
+def _refuse(constant: str) -> None:
+    """Python reads NaN and Infinity, which are not JSON."""
+    raise ValueError(constant)
 
 
 def _problem(batch: Batch, row: int) -> str:
@@ -286,7 +291,7 @@ def _problem(batch: Batch, row: int) -> str:
         return error.message
     except (AssertionError, TypeError) as error:
         return str(error)
-    return ""
+    return next((f"{name} is not JSON" for name in FREE_FORM if not _is_json(values[name])), "")
 
 
 def _equal(recorded: float | None, expected: float | None) -> bool:

@@ -97,7 +97,7 @@ def place_for(run: Run, to: str, out: str | None, *, overwrite: bool) -> Path | 
     path = Path(out).expanduser() if out else Path(f"{run.path.name}.{to}{target.suffixes[0]}")
     if path.suffix not in target.suffixes:
         mend = f"end the name in {' or '.join(target.suffixes)}"
-        raise UsageError(f"{to} does not read {path.suffix or 'this'} files", where=str(path), mend=mend)
+        raise UsageError(f"{to} does not read files of this name", where=str(path), mend=mend)
     if path.is_dir() or not path.parent.is_dir():
         problem = "is a folder" if path.is_dir() else "its folder does not exist"
         raise UsageError(problem, where=str(path), mend="choose another --out")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from asynckit.errors import InputError
 from asynckit.readable import readable
-from asynckit.rollout.run_reader import Run, is_running, looks_like_run
+from asynckit.rollout.run_reader import Run, is_running, looks_like_run, may_read
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -58,7 +58,7 @@ class RunEntry:
 
 
 def list_runs(folder: Path) -> list[RunEntry]:
-    """The runs in a folder and the folders in it, the newest first.
+    """The runs in a folder and the folders in it, the newest first; what may not be read is passed over.
 
     Raises:
         InputError: there is no such folder.
@@ -74,7 +74,9 @@ def list_runs(folder: Path) -> list[RunEntry]:
 
 def _runs_below(folder: Path) -> Iterator[Path]:
     for place, folders, _ in os.walk(folder):
-        if looks_like_run(Path(place)):
+        if not may_read(Path(place)):
+            folders.clear()
+        elif looks_like_run(Path(place)):
             folders.clear()
             yield Path(place)
         # Hidden folders are no runs: an earlier run that is being replaced has such a name.

@@ -180,6 +180,7 @@ def _sound(each: Trajectory, file: str) -> Trajectory:
         check(each)
         texts = [text for message in each.messages for text in message.values()]
         assert all(isinstance(text, str) for text in texts), "a message without text"
+        json.dumps([each.ground_truth, each.sampling, each.extra, vars(each.timing)], allow_nan=False)
     except (AssertionError, AttributeError, TypeError, ValueError) as error:
         raise InputError(
             f"a record breaks the schema's rules: {error}",
@@ -196,12 +197,14 @@ def find_run(name: str) -> Run:
         InputError: there is none.
     """
     given = Path(name).expanduser()
-    path = given if given.exists() else RUNS / name
-    if not path.exists():
+    path = given if os.path.exists(given) else RUNS / name  # noqa: PTH110 - no error for names that are too long
+    if not os.path.exists(path):  # noqa: PTH110 - as above
         near = did_you_mean(given.name, _names_in(given.parent) | _names_in(RUNS))
         raise InputError("there is no such run", where=name, mend=near or "asynckit runs list shows them")
     if not path.is_dir():
         raise InputError("is not a folder", where=str(path), mend="name the folder of a run")
+    if not may_read(path):
+        raise InputError("you may not read this folder", where=str(path), mend="ask its owner")
     if not looks_like_run(path):
         within = sorted(_names_in(path))
         mend = f"name one of the runs in it, such as {path / within[0]}" if within else "asynckit runs list"
@@ -215,6 +218,11 @@ def looks_like_run(path: Path) -> bool:
         return True
     # A model's folder has a config.json too.
     return (path / "config.json").exists() and ((path / "trajectories").is_dir() or _has_run_config(path))
+
+
+def may_read(path: Path) -> bool:
+    """Whether this person may look into a folder."""
+    return os.access(path, os.R_OK | os.X_OK)
 
 
 def is_running(path: Path) -> bool:

@@ -97,10 +97,11 @@ def find_group(run: Run, prefix: str) -> FoundGroup:
     with run.ledger() as ledger:
         entries = list(ledger.entries())
     entry = _match(prefix, entries)
-    if entry.part:
-        members = tuple(each for each in run.part(run.trajectories / entry.part) if each.group_id == entry.id)
+    part = {path.name: path for path in run.parts()}.get(entry.part or "")
+    if part:
+        members = tuple(each for each in run.part(part) if each.group_id == entry.id)
         if members:
-            return FoundGroup(entry.id, entry.part, members)
+            return FoundGroup(entry.id, part.name, members)
     for group in run.groups():
         if group.id == entry.id:
             return group

@@ -104,6 +104,7 @@ ROW_FAULTS: dict[str, tuple[str, Callable[[dict[str, Any]], None]]] = {
     "spans that leave a token out": ("records", lambda row: row["version_spans"][1].update(start=3)),
     "a status that is none": ("records", lambda row: row.update(status="finished")),
     "JSON that is none": ("records", lambda row: row.update(sampling="{")),
+    "JSON with a NaN": ("records", lambda row: row.update(extra='{"a": NaN}')),
     "no engine": ("records", lambda row: row.update(engine=None)),
     "versions that go back": (
         "versions",

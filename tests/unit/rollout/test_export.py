@@ -211,8 +211,8 @@ def test_where_an_export_may_go(run: Run, tmp_path: Path, monkeypatch: pytest.Mo
         ("jsonl", "nowhere/out.jsonl", "its folder does not exist"),
         ("jsonl", "run/out.jsonl", "in the run's own folder"),
         ("jsonl", "run/trajectories/out.jsonl", "in the run's own folder"),
-        ("jsonl", "out.parquet", "does not read"),
-        ("verl", "out.jsonl", "does not read"),
+        ("jsonl", "out.parquet", "does not read files"),
+        ("verl", "out.jsonl", "does not read files"),
         ("vrl", "out.jsonl", "no trainer"),
     ):
         with pytest.raises(UsageError, match=message):

@@ -31,6 +31,7 @@ def test_what_is_no_run_is_said_to_be_none(tmp_path: Path, monkeypatch: pytest.M
     (tmp_path / "model" / "config.json").write_text("{}")
     for name, message, mend in (
         ("frist", "no such run", "did you mean first?"),
+        ("f" * 5000, "no such run", "runs list"),
         ("empty", "no run in this folder", "runs list"),
         ("model", "no run in this folder", "runs list"),
         ("runs", "no run in this folder", "runs/first"),
@@ -126,8 +127,9 @@ def test_a_record_that_breaks_the_rules_is_not_passed_on(tmp_path: Path) -> None
     (part,) = run.trajectories.iterdir()
     lines = part.read_text().splitlines()
     record = json.loads(lines[1])
-    record["response_mask"] = [1]
-    part.write_text("\n".join([lines[0], json.dumps(record), *lines[2:]]) + "\n")
-    with pytest.raises(InputError, match="breaks the schema's rules") as caught:
-        list(find_run(str(run.path)).groups())
-    assert record["uid"] in caught.value.where
+    for changed in ({"response_mask": [1]}, {"extra": {"a": float("nan")}}, {"messages": [{"role": 1}]}):
+        line = json.dumps({**record, **changed})
+        part.write_text("\n".join([lines[0], line, *lines[2:]]) + "\n")
+        with pytest.raises(InputError, match="breaks the schema's rules") as caught:
+            list(find_run(str(run.path)).groups())
+        assert record["uid"] in caught.value.where
