@@ -18,6 +18,7 @@ from asynckit.errors import AsynckitError
 # name: (module that defines `app`, one-line summary)
 COMMANDS = {
     "rollout": ("asynckit.commands.rollout", "Generate and score responses asynchronously on Ray."),
+    "runs": ("asynckit.commands.runs", "List, show, audit and export what rollout left behind."),
     "config": ("asynckit.commands.config", "Show the resolved configuration."),
 }
 

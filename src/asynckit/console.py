@@ -11,6 +11,8 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from asynckit.readable import quiet_json, readable
+
 if TYPE_CHECKING:
     import tqdm
     from rich.console import Console
@@ -53,8 +55,8 @@ def stdout() -> "Console":
 
 
 def print_json(document: Any) -> None:
-    """Print one JSON document to stdout."""
-    sys.stdout.write(json.dumps(document, ensure_ascii=False, indent=2) + "\n")
+    """Print one JSON document to stdout; what a terminal would obey in its texts is escaped."""
+    sys.stdout.write(quiet_json(json.dumps(document, ensure_ascii=False, indent=2)) + "\n")
 
 
 def print_note(text: str) -> None:
@@ -63,7 +65,8 @@ def print_note(text: str) -> None:
 
 
 def print_error(message: str, where: str, mend: str) -> None:
-    """Print an error on stderr: what is wrong, where, and the mend."""
+    """Print an error on stderr: what is wrong, where, and the mend; it may quote what others wrote."""
+    message, where, mend = readable(message), readable(where), readable(mend)
     from rich.console import Console
     from rich.text import Text
 

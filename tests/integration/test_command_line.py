@@ -17,7 +17,13 @@ HEAVY = {"torch", "transformers", "ray", "zmq", "fastapi", "pyarrow", "numpy"}
 
 @pytest.mark.parametrize(
     "arguments",
-    [["--help"], ["--version"], *([name, "--help"] for name in COMMANDS), ["config", "show", "--help"]],
+    [
+        ["--help"],
+        ["--version"],
+        *([name, "--help"] for name in COMMANDS),
+        ["config", "show", "--help"],
+        ["runs", "audit", "--help"],
+    ],
 )
 def test_help_imports_nothing_heavy(arguments: list[str]) -> None:
     """Help must stay instant: it may not pull in what only the work needs."""

@@ -13,10 +13,14 @@ import typer
 from typer.core import TyperGroup
 
 from asynckit.cli import app
+from asynckit.commands import runs
 from asynckit.config.load import load_config
 from asynckit.config.schema import Root
 from asynckit.errors import AsynckitError, ConfigError
+from asynckit.rollout.audit import CLAIMS
+from asynckit.rollout.export import TARGETS
 from asynckit.rollout.record import STATUSES, EngineInfo, Timing, Trajectory
+from asynckit.rollout.run_view import SORTS
 from asynckit.rollout.sinks import TrajectorySink
 
 ROOT = Path(__file__).parents[2]
@@ -200,6 +204,16 @@ def test_the_rollout_page_has_every_flag() -> None:
     options = [name for param in rollout.params for name in param.opts if name.startswith("--")]
     assert len(options) >= 10
     assert [name for name in options if name != "--help" and f"`{name}`" not in ROLLOUT] == []
+
+
+def test_the_runs_page_has_every_flag_check_and_target() -> None:
+    """What can be asked of a run is described, and so is what an audit says."""
+    page = (ROOT / "docs" / "runs.md").read_text(encoding="utf-8")
+    group: Any = typer.main.get_command(runs.app)
+    params = [part for each in group.commands.values() for part in each.params]
+    flags = {option for part in params for option in part.opts if option.startswith("--")}
+    assert len(flags) >= 12
+    assert [name for name in (*flags, *CLAIMS, *TARGETS, *SORTS) if f"`{name}`" not in page] == []
 
 
 def test_the_rollout_page_has_every_field_and_status_of_a_record() -> None:

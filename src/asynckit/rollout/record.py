@@ -100,7 +100,12 @@ def group_id(prompt: Prompt, seed: int, config_digest: str) -> str:
 
 def trajectory_uid(prompt: Prompt, sample_index: int, seed: int, config_digest: str) -> str:
     """128-bit hex name of one sample of a group."""
-    return _digest(["sample", group_id(prompt, seed, config_digest), sample_index])
+    return uid_in_group(group_id(prompt, seed, config_digest), sample_index)
+
+
+def uid_in_group(group: str, sample_index: int) -> str:
+    """128-bit hex name of one sample of the group that is named."""
+    return _digest(["sample", group, sample_index])
 
 
 def _digest(content: list[Any]) -> str:

@@ -17,6 +17,7 @@ LOCK = ".lock"
 # Held by the process that writes the records: it may outlive a killed command by some seconds.
 WRITER_LOCK = ".writer.lock"
 _WRITER_SECONDS = 60.0
+_LOOK_SECONDS = 0.5  # who looks whether a run is being written has its lock for an instant
 CONFIG_SCHEMA = "asynckit.config/1"
 # Everything that runs leave behind; --overwrite deletes these and nothing else.
 OWN_NAMES = (
@@ -286,7 +287,7 @@ def _held(path: Path) -> Iterator[None]:
     lock = FileLock(path / LOCK)
     writer = FileLock(path / WRITER_LOCK)
     try:
-        lock.acquire(timeout=0)
+        lock.acquire(timeout=_LOOK_SECONDS)
         try:
             with writer.acquire(timeout=_WRITER_SECONDS):
                 pass

@@ -155,7 +155,7 @@ def _write_parquet(trajectories: list[Trajectory], file: BinaryIO) -> None:
     import pyarrow.parquet as pq
 
     table = pa.Table.from_pylist([to_row(trajectory) for trajectory in trajectories], schema=arrow_schema())
-    pq.write_table(table, file, compression="zstd")
+    pq.write_table(table, file, compression="zstd", write_page_checksum=True)
 
 
 def _write_json_lines(trajectories: list[Trajectory], file: BinaryIO) -> None:
@@ -170,7 +170,7 @@ def _read_parquet(path: Path) -> Iterator[Trajectory]:
     import pyarrow.parquet as pq
 
     try:
-        with pq.ParquetFile(path) as file:
+        with pq.ParquetFile(path, page_checksum_verification=True) as file:
             schema = (file.schema_arrow.metadata or {}).get(b"asynckit.schema", b"").decode()
             require_schema(schema, str(path))
             rows = (row for batch in file.iter_batches(batch_size=1024) for row in batch.to_pylist())
