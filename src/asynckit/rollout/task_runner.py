@@ -203,6 +203,7 @@ class FullyAsyncTaskRunner:
             if self._learning and learn and not self._stopping:
                 self._learning.close()
                 await asyncio.wait([learn])
+                self._last_end = time.time()
             elif learn:
                 learn.cancel()
             for task in helping:
