@@ -1,14 +1,17 @@
 """Whatever is killed, whenever: a run comes to its end, and its records are those of an undisturbed one."""
 
 import json
+import os
 import random
 import sqlite3
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import pytest
@@ -18,6 +21,7 @@ from processes import PARTS, family, kill
 from asynckit.rollout.sinks import read_trajectories
 
 GROUPS = 40
+MOUNT = ("/usr/bin/env", "mount")
 HEALED = ("rollouter", "queue", "reward worker")  # the run goes on; the others end it
 ENDING = ("task runner", "everything")
 SETTINGS = (
@@ -122,3 +126,29 @@ def test_five_deaths_cost_no_record(
     assert summary["groups"]["completed"] == summary["submitted"] == GROUPS
     assert not list((tmp_path / "run" / "trajectories").glob(".*"))
     assert records(tmp_path) == undisturbed
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A folder with room for little."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount = [*MOUNT, "-t", "tmpfs", "-o", "size=200k", "tmpfs", str(folder)]
+    if os.geteuid() or subprocess.run(mount, check=False, capture_output=True).returncode:
+        pytest.skip("a disk can only be made small by root")
+    yield folder
+    subprocess.run(["/usr/bin/env", "umount", "-l", str(folder)], check=True)
+
+
+def test_a_full_disk_ends_the_run_and_loses_nothing(tiny_llama: Path, small_disk: Path) -> None:
+    """In bounded time, with exit code 1 and the mend; once there is room, the run goes on."""
+    lengths = ("simulated.response_tokens=constant(200)", "simulated.step_seconds=constant(0)")
+    todo = [*begin(tiny_llama, small_disk), *lengths, "sampling.max_tokens=400", "rollout.n=4"]
+    options: dict[str, Any] = {"cwd": small_disk, "env": environment(), "timeout": 120, "text": True}
+    full = subprocess.run(todo, check=False, capture_output=True, **options)
+    assert full.returncode == 1, full.stderr
+    assert "free some space" in full.stderr
+    subprocess.run([*MOUNT, "-o", "remount,size=30m", str(small_disk)], check=True)
+    done = subprocess.run(command("--resume"), check=False, capture_output=True, **options)
+    assert done.returncode == 0, done.stderr
+    assert len(records(small_disk)) == 4 * GROUPS
