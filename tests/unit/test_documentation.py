@@ -261,3 +261,13 @@ def test_the_rollout_page_has_every_exit_code_it_can_end_with() -> None:
     listed = {int(code) for code in re.findall(r"^\| (\d+) \|", table, re.MULTILINE)}
     comparisons_only = {6}
     assert listed == (error_codes(AsynckitError) | {0}) - comparisons_only
+
+
+def test_the_asynchrony_page_has_every_setting_with_its_default() -> None:
+    """The page is where people look for verl's names."""
+    page = (ROOT / "docs" / "asynchrony.md").read_text(encoding="utf-8")
+    shown = dict(re.findall(r"^\| `((?:async_training|learner)\.\w+)` \| ([^|]+) \|", page, re.MULTILINE))
+    for section in ("async_training", "learner"):
+        for part in fields(getattr(Root(), section)):
+            text, default = shown[f"{section}.{part.name}"], getattr(getattr(Root(), section), part.name)
+            assert default is None or text.strip("`") == as_on_a_page(default)
