@@ -13,17 +13,15 @@ from typing import Any
 
 from jinja2 import TemplateError
 
-from asynckit.engine.clock import Clock, RealClock, VirtualClock
+from asynckit.engine.clock import VirtualClock
 from asynckit.engine.completion import Completion
 from asynckit.engine.config import SamplingParams
-from asynckit.engine.driver import EngineDriver
-from asynckit.engine.protocol import InferenceEngine
 from asynckit.engine.request import Finish, Request
-from asynckit.engine.simulated import SimulatedEngine
 from asynckit.engine.text import cut_at_stop
 from asynckit.errors import InputError, RequestError
-from asynckit.models.resolve import LocalModel, resolve_model
 from asynckit.models.tokenizer import load_tokenizer, tokenizer_digest
+from asynckit.rollout.generator import Generator
+from asynckit.rollout.generators import find_model, open_generator
 from asynckit.rollout.group import FinishedGroup, Group, GroupStatus, advantages
 from asynckit.rollout.job import Job
 from asynckit.rollout.logs import log_to_file
@@ -59,7 +57,7 @@ class FullyAsyncRollouter:
         log_to_file(job.folder, name, job.attempt)
         self._job = job
         self._queue = queue
-        self._driver: EngineDriver | None = None
+        self._generator: Generator | None = None
         self._rewards = RewardPool(job.reward, job.import_paths, job.rollout.startup_timeout)
 
     async def start(self) -> None:
@@ -68,22 +66,21 @@ class FullyAsyncRollouter:
         Raises:
             AsynckitError: the model or the reward function can't be used.
         """
-        await asyncio.gather(asyncio.to_thread(self._load), self._rewards.start())
+        generator, _ = await asyncio.gather(self._load(), self._rewards.start())
         if self._job.chat and not self._tokenizer.chat_template:
             raise InputError(
                 f"the prompts are chat messages, but {self._job.model.name} has no chat template",
                 mend="use prompts.chat=false, or a tokenizer with a template (model.tokenizer=…)",
             )
-        self._driver = EngineDriver(self._engine, self._clock)
+        self._clock, self._generator = generator.clock, generator
         self._started = time.perf_counter()
 
-    def _load(self) -> None:
-        local = resolve_model(self._job.model)
-        self._tokenizer = load_tokenizer(local, self._job.model)
-        self._engine, self._clock = load_engine(self._job, local)
-        self._info = EngineInfo(
-            self._job.rollout.engine, self._job.model.name, tokenizer_digest(self._tokenizer)
-        )
+    async def _load(self) -> Generator:
+        job = self._job
+        local = await asyncio.to_thread(find_model, job.model, job.rollout.engine)
+        self._tokenizer = await asyncio.to_thread(load_tokenizer, local, job.model)
+        self._info = EngineInfo(job.rollout.engine, job.model.name, tokenizer_digest(self._tokenizer))
+        return await open_generator(job, local, self._tokenizer)
 
     async def generate_group(self, group: Group, attempt: int) -> GroupStatus:
         """Take one group from prompt to queue; returns how it ended once the queue has it.
@@ -94,9 +91,9 @@ class FullyAsyncRollouter:
         """
         start = self._clock.now()
         try:
-            assert self._driver
+            assert self._generator
             prompt_ids = self._encode(group.prompt)
-            completions = await self._driver.generate(
+            completions = await self._generator.generate(
                 Request(group.id, prompt_ids, self._sampling_of(group), group.n)
             )
         except (RequestError, InputError) as error:
@@ -121,20 +118,20 @@ class FullyAsyncRollouter:
 
     async def statistics(self) -> RollouterStatistics:
         """What the engine has done since it started; nothing before that."""
-        if self._driver is None:
+        if self._generator is None:
             return RollouterStatistics(0.0, 0.0, 0, 0, 0)
         return RollouterStatistics(
             time.perf_counter() - self._started,
-            self._driver.busy_seconds,
-            self._driver.sampled_tokens,
-            self._driver.prefilled_tokens,
+            self._generator.busy_seconds,
+            self._generator.sampled_tokens,
+            self._generator.prefilled_tokens,
             self._rewards.scored,
         )
 
     async def close(self) -> None:
         """Stop the engine and the reward workers."""
-        if self._driver:
-            await self._driver.close()
+        if self._generator:
+            await self._generator.close()
         self._rewards.close()
 
     def _sampling_of(self, group: Group) -> SamplingParams:
@@ -231,20 +228,6 @@ class FullyAsyncRollouter:
             first_token=None if first is None else first - zero,
             end=completion.end - zero,
         )
-
-
-def load_engine(job: Job, local: LocalModel) -> tuple[InferenceEngine, Clock]:
-    """The engine that a run asks for, and its clock.
-
-    Raises:
-        AsynckitError: it can't be had.
-    """
-    if job.rollout.engine == "simulated":
-        simulated = SimulatedEngine.load(job.engine, job.simulated)
-        return simulated, simulated.clock
-    from asynckit.engine.engine import Engine  # imports torch, which the other engine does without
-
-    return Engine.load(job.engine, job.model, local), RealClock()
 
 
 def failed_group(group: Group, job: Job, error: str) -> FinishedGroup:

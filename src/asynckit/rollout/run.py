@@ -15,13 +15,15 @@ from asynckit.engine.config import EngineConfig, SamplingParams
 from asynckit.engine.simulated_config import SimulatedConfig
 from asynckit.errors import AsynckitError, InputError, Interrupted, WorkFailed
 from asynckit.models.config import ModelConfig
-from asynckit.models.resolve import resolve_model
 from asynckit.rollout.cluster import connect, disconnect, refuse_impossible
 from asynckit.rollout.config import PromptsConfig, RayConfig, RewardConfig, RolloutConfig
+from asynckit.rollout.generators import find_model
 from asynckit.rollout.group import Group, group_seed
 from asynckit.rollout.job import Job
 from asynckit.rollout.ledger import NAME as LEDGER
 from asynckit.rollout.ledger import Ledger
+from asynckit.rollout.openai_config import OpenAIConfig
+from asynckit.rollout.openai_servers import server_urls
 from asynckit.rollout.prompts import Prompt, load_prompts
 from asynckit.rollout.record import group_id
 from asynckit.rollout.recovery import recover, summarize
@@ -37,6 +39,7 @@ def run_rollout(
     model: ModelConfig,
     engine: EngineConfig,
     simulated: SimulatedConfig,
+    openai: OpenAIConfig,
     sampling: SamplingParams,
     prompts: PromptsConfig,
     reward: RewardConfig,
@@ -57,6 +60,7 @@ def run_rollout(
         model: what to load.
         engine: how to run it.
         simulated: how fast and how long, where no model runs.
+        openai: the servers, where they generate.
         sampling: how tokens are chosen.
         prompts: where prompts come from.
         reward: how responses are scored.
@@ -77,7 +81,9 @@ def run_rollout(
     import_paths = (str(Path.cwd()),)
     reward = replace(reward, name=choose_reward(reward.name, found))
     load_reward(reward.name, import_paths=import_paths)
-    resolve_model(model, progress=not quiet)
+    if rollout.engine == "openai":
+        server_urls(openai)
+    find_model(model, rollout.engine, progress=not quiet)
     if not resume:
         out = rollout.out or time.strftime("runs/%Y%m%d-%H%M%S")
         folder = RunDirectory.check(out, overwrite=overwrite).path
@@ -90,6 +96,7 @@ def run_rollout(
             model=model,
             engine=engine,
             simulated=simulated,
+            openai=openai,
             sampling=sampling,
             reward=reward,
             rollout=rollout,
