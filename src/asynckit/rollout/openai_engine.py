@@ -12,37 +12,34 @@ Everything ends: an exchange after ``openai.timeout``; a sample when it has been
 import asyncio
 import logging
 import random
-from collections.abc import Coroutine, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Self, TypeVar
+from typing import Any, Self
 
 from asynckit.engine.clock import Clock, RealClock
 from asynckit.engine.completion import Completion
 from asynckit.engine.config import SamplingParams
-from asynckit.engine.request import Finish, OnUpdate, Request
+from asynckit.engine.request import OnUpdate, Request
 from asynckit.engine.validate import check_request, check_types
-from asynckit.errors import AsynckitError, DependencyError, InputError, RequestError
+from asynckit.errors import AsynckitError, DependencyError, RequestError
 from asynckit.rollout.openai_client import Client, Unavailable
 from asynckit.rollout.openai_config import OpenAIConfig
 from asynckit.rollout.openai_probe import Probe
 from asynckit.rollout.openai_servers import Server, all_away_for, least_busy, pause, server_urls
 from asynckit.rollout.openai_wire import BrokenOff, body_of, check_sampling, completion_of
+from asynckit.rollout.samples import Samples, all_of, cancel
 
 log = logging.getLogger(__name__)
-Answer = TypeVar("Answer")
 
 
 class OpenAIGenerator:
     """A :class:`asynckit.rollout.generator.Generator` whose engines are servers. Made by :meth:`open`.
 
-    ``busy_seconds`` counts the time in which any request was under way. Priorities have no effect: the
-    servers decide.
+    Priorities have no effect: the servers decide.
     """
 
     def __init__(self, config: OpenAIConfig, sampling: SamplingParams, tokenizer: Any) -> None:
         self.clock: Clock = RealClock()
-        self.busy_seconds = 0.0
         self.sampled_tokens = 0
         self.prefilled_tokens = 0
         self._config = config
@@ -52,14 +49,16 @@ class OpenAIGenerator:
         self._client = Client(config)
         self._probe = Probe(self._client, config.model, tokenizer)
         self._places = asyncio.Semaphore(config.max_connections)
-        self._version = 0
-        self._under_way: set[asyncio.Task[Completion]] = set()
+        self._samples = Samples(self.clock)
         self._returns: set[asyncio.Task[None]] = set()
         self._broken: Exception | None = None
         self._changed = asyncio.Event()
         self._random = random.Random()  # noqa: S311 - spreads retries in time
-        self._open = 0
-        self._since = 0.0
+
+    @property
+    def busy_seconds(self) -> float:
+        """Seconds in which any request was under way."""
+        return self._samples.busy_seconds
 
     @classmethod
     async def open(cls, config: OpenAIConfig, sampling: SamplingParams, tokenizer: Any) -> Self:
@@ -74,7 +73,7 @@ class OpenAIGenerator:
         """
         generator = cls(config, sampling, tokenizer)
         try:
-            await _all(map(generator._admit_patiently, generator._servers), generator._returns)
+            await all_of(map(generator._admit_patiently, generator._servers), generator._returns)
         except BaseException:
             await generator.close()
             raise
@@ -91,9 +90,9 @@ class OpenAIGenerator:
         """
         check_types(request)
         check_request(request, vocabulary=self._vocabulary, eos_ids=frozenset())
-        tasks = await _all((self._sample(request, index) for index in range(request.n)), self._under_way)
+        done = await self._samples.run(self._sample(request, index) for index in range(request.n))
         self.prefilled_tokens += len(request.prompt_ids)
-        return [_aborted(self.clock.now()) if task.cancelled() else task.result() for task in tasks]
+        return done
 
     async def update_weights(
         self,
@@ -107,34 +106,12 @@ class OpenAIGenerator:
             InputError: there are new weights, for which servers have no common route; or the version doesn't
                 grow.
         """
-        where = "update_weights"
-        if new is not None:
-            raise InputError(
-                "weights can't be sent to an OpenAI-compatible server",
-                where=where,
-                mend="train with --engine torch, or with learner.change_weights=false",
-            )
-        if type(version) is not int or version <= self._version:
-            raise InputError(
-                f"the version must be an integer above the present {self._version}, not {version!r}",
-                where=where,
-            )
-        if on_update not in tuple(OnUpdate):
-            raise InputError(
-                f"on_update must be one of {', '.join(OnUpdate)}, not {on_update!r}", where=where
-            )
-        if on_update == OnUpdate.ABORT:
-            for task in self._under_way:
-                task.cancel()
-        self._version = version
+        self._samples.relabel(version, new, on_update)
 
     async def close(self) -> None:
         """End what runs and close the connections."""
-        tasks = [*self._under_way, *self._returns]
-        for task in tasks:
-            task.cancel()
-        if tasks:
-            await asyncio.wait(tasks)
+        await self._samples.close()
+        await cancel(self._returns)
         await self._client.close()
         self.clock.close()
 
@@ -163,36 +140,21 @@ class OpenAIGenerator:
         """Send a sample to a server and read its answer."""
         assert server.served
         check_sampling(request.sampling, server.served.logprobs_after)
-        body, version = body_of(request, index, server.served), self._version
-        with self._counted(server):
-            answer = await self._client.post(f"{server.url}/v1/completions", body)
+        body, version = body_of(request, index, server.served), self._samples.version
+        server.open += 1
         try:
+            with self._samples.busy():
+                answer = await self._client.post(f"{server.url}/v1/completions", body)
             done = completion_of(answer, body, version=version, end=self.clock.now())
         except BrokenOff as error:
             raise Unavailable(str(error), taken=True) from error
         except DependencyError as error:
             raise DependencyError(error.message, where=server.url, mend=error.mend) from error
+        finally:
+            server.open -= 1
         server.failures = 0
         self.sampled_tokens += len(done.token_ids)
         return done
-
-    @contextmanager
-    def _counted(self, server: Server) -> Iterator[None]:
-        """Count a request as under way while inside."""
-        self._pass_time()
-        server.open += 1
-        self._open += 1
-        try:
-            yield
-        finally:
-            self._pass_time()
-            server.open -= 1
-            self._open -= 1
-
-    def _pass_time(self) -> None:
-        now = self.clock.now()
-        self.busy_seconds += (now - self._since) if self._open else 0.0
-        self._since = now
 
     async def _server(self) -> Server:
         """The server for the next request; waits while all are set aside."""
@@ -285,23 +247,3 @@ class OpenAIGenerator:
             else:
                 server.failures = 0
                 return
-
-
-async def _all(
-    jobs: Iterable[Coroutine[Any, Any, Answer]], under_way: set[asyncio.Task[Answer]]
-) -> list[asyncio.Task[Answer]]:
-    """Run jobs side by side, listed as under way, to their ends; the first that fails ends the others."""
-    try:
-        async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(job) for job in jobs]
-            for task in tasks:
-                under_way.add(task)
-                task.add_done_callback(under_way.discard)
-    except ExceptionGroup as errors:
-        lasting = [error for error in errors.exceptions if isinstance(error, DependencyError)]
-        raise (lasting or errors.exceptions)[0] from None
-    return tasks
-
-
-def _aborted(now: float) -> Completion:
-    return Completion(finish=Finish.ABORT, end=now)

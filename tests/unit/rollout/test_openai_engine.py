@@ -195,7 +195,7 @@ async def test_a_server_that_comes_back_with_another_model_ends_the_run(
 
 async def begun(generator: OpenAIGenerator, count: int) -> None:
     """Return once so many samples are under way."""
-    while len(generator._under_way) < count:  # noqa: ASYNC110 - the generator has no event for this
+    while len(generator._samples.under_way) < count:  # noqa: ASYNC110 - the generator has no event for this
         await asyncio.sleep(0)
 
 
@@ -251,7 +251,7 @@ async def test_a_cancelled_caller_hangs_up(one: OpenAIServer, opened: Open) -> N
         waiting.cancel()
         with pytest.raises(asyncio.CancelledError):
             await waiting
-        assert not generator._under_way
+        assert not generator._samples.under_way
         one.stop()  # returns when the server has seen to all connections
     assert one.hung_up >= 1
 
@@ -396,7 +396,7 @@ async def test_a_new_version_is_a_label(one: OpenAIServer, opened: Open) -> None
             await generator.update_weights(3)
         with pytest.raises(InputError, match="on_update"):
             await generator.update_weights(4, None, "sometimes")
-        with pytest.raises(InputError, match="can't be sent"):
+        with pytest.raises(InputError, match="can't be sent weights"):
             await generator.update_weights(4, {"lm_head.weight": object()})
 
 
