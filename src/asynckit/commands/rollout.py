@@ -29,7 +29,7 @@ def rollout(
     ] = None,
     engine: Annotated[
         str | None,
-        typer.Option("--engine", help="torch, openai (servers), or simulated (a clock, no model)."),
+        typer.Option("--engine", help="torch, openai (servers), vllm, or simulated (no model)."),
     ] = None,
     samples: Annotated[int | None, typer.Option("-n", "--samples", help="Samples per prompt.")] = None,
     out: Annotated[

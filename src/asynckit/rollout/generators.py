@@ -10,7 +10,7 @@ from asynckit.models.resolve import LocalModel, resolve_model, resolve_tokenizer
 from asynckit.rollout.generator import Generator
 from asynckit.rollout.job import Job
 
-_LOADS_WEIGHTS = ("torch",)
+_LOADS_WEIGHTS = ("torch", "vllm")
 
 
 def find_model(model: ModelConfig, engine: str, *, progress: bool = False) -> LocalModel | None:
@@ -51,7 +51,11 @@ async def open_generator(job: Job, local: LocalModel | None, tokenizer: Any) -> 
         from asynckit.rollout.openai_engine import OpenAIGenerator
 
         return await OpenAIGenerator.open(job.openai, job.sampling, tokenizer)
+    assert local
+    if job.rollout.engine == "vllm":
+        from asynckit.rollout.vllm_engine import VLLMGenerator
+
+        return await VLLMGenerator.open(job.engine, job.model, local, job.sampling, tokenizer)
     from asynckit.engine.engine import Engine  # imports torch, which the others do without
 
-    assert local
     return EngineDriver(await asyncio.to_thread(Engine.load, job.engine, job.model, local))
