@@ -13,6 +13,7 @@ _CONNECT_SECONDS = 10.0
 # Servers close what idles for some seconds (uvicorn: 5); a connection must not be used at that moment.
 _IDLE_SECONDS = 2.0
 _LONGEST_DETAIL = 300
+_CHECK_ADDRESS = "check openai.base_urls"
 _OUR_FAULT = (400, 413, 422)
 _OUT_OF_ORDER = (500, 502, 504)
 _NOT_NOW = (408, 425, 429, 503)
@@ -79,6 +80,8 @@ class Client:
             raise Unavailable(f"no answer within openai.timeout={self._timeout:g} s", taken=True) from None
         except (httpx2.ConnectError, httpx2.ConnectTimeout) as error:
             raise Unavailable(f"no connection: {_words(error)}", taken=False) from error
+        except httpx2.InvalidURL as error:
+            raise DependencyError(f"no address: {error}", where=url, mend=_CHECK_ADDRESS) from error
         except httpx2.RequestError as error:
             raise Unavailable(f"the connection broke: {_words(error)}", taken=True) from error
         if response.status_code != httpx2.codes.OK:
@@ -97,7 +100,7 @@ def _refusal(response: httpx2.Response, url: str) -> Exception:
         wait = _seconds(response.headers.get("Retry-After", ""))
         busy = status in _NOT_NOW
         return Unavailable(f"HTTP {status}: {detail}", taken=not busy, busy=busy, retry_after=wait)
-    mend = _MENDS.get(status, "check openai.base_urls")
+    mend = _MENDS.get(status, _CHECK_ADDRESS)
     return DependencyError(f"the server answers with HTTP {status}: {detail}", where=url, mend=mend)
 
 

@@ -218,7 +218,7 @@ def _load(arguments: Mapping[str, Any], device: str) -> Any:
         raise DependencyError(
             f"vLLM can't be started: {reason}",
             where="rollout.engine=vllm",
-            mend="see the rollouter's log in the run's logs folder",
+            mend="see what vLLM wrote, in Ray's own logs of the rollouter",
         ) from error
 
 

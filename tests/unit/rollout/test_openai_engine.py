@@ -1,24 +1,21 @@
 """The generator at servers: samples are the servers' own, faults are outlived, and every wait has an end."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import pytest
-from openai_server import CONFIG, FINE, Fault, OpenAIServer
+from openai_server import CONFIG, Fault, OpenAIServer
 
 from asynckit.engine.config import SamplingParams
 from asynckit.engine.driver import EngineDriver
 from asynckit.engine.engine import Engine
 from asynckit.engine.request import Finish, OnUpdate, Request
-from asynckit.errors import ConfigError, DependencyError, InputError, RequestError
+from asynckit.errors import DependencyError, InputError, RequestError
 from asynckit.models.config import ModelConfig
 from asynckit.models.resolve import resolve_model
-from asynckit.models.tokenizer import load_tokenizer
-from asynckit.rollout.openai_config import OpenAIConfig
 from asynckit.rollout.openai_engine import OpenAIGenerator
 
 SAMPLING = SamplingParams(temperature=0.8, top_k=20, max_tokens=6, min_tokens=2, seed=7)
@@ -26,57 +23,7 @@ REQUEST = Request("one", (5, 6, 7), SAMPLING, n=3)
 SINGLE = Request("single", (5, 6, 7), SAMPLING)
 
 
-@pytest.fixture(scope="module")
-def servers(tiny_llama: Path) -> Iterator[tuple[OpenAIServer, OpenAIServer]]:
-    with OpenAIServer(tiny_llama) as one, OpenAIServer(tiny_llama) as two:
-        yield one, two
-
-
-@pytest.fixture
-def one(servers: tuple[OpenAIServer, OpenAIServer]) -> OpenAIServer:
-    """The first server, as good as new."""
-    for server in servers:
-        server.stop()
-        server.start()
-        server.faults.clear()
-        server.bodies.clear()
-        server.lasting, server.hung_up, server.most_open = FINE, 0, 0
-        server.names, server.breaks = ["tiny"], lambda _: False
-    return servers[0]
-
-
-@pytest.fixture
-def two(one: OpenAIServer, servers: tuple[OpenAIServer, OpenAIServer]) -> OpenAIServer:  # noqa: ARG001 - resets it
-    return servers[1]
-
-
-@pytest.fixture(scope="module")
-def tokenizer(tiny_llama: Path) -> Any:
-    return load_tokenizer(None, ModelConfig(name=str(tiny_llama)))
-
-
 Open = Callable[..., Any]
-
-
-@pytest.fixture
-def opened(tokenizer: Any) -> Open:
-    """Open a generator at servers, with settings; it is closed on the way out."""
-
-    @asynccontextmanager
-    async def opened(
-        *at: OpenAIServer, sampling: SamplingParams = SAMPLING, **settings: Any
-    ) -> AsyncIterator[Any]:
-        urls = ",".join(server.url for server in at)
-        config = OpenAIConfig(base_urls=urls, **{"timeout": 30.0, "unreachable_timeout": 30.0, **settings})
-        generator = await OpenAIGenerator.open(config, sampling, tokenizer)
-        for server in at:
-            server.bodies.clear()
-        try:
-            yield generator
-        finally:
-            await generator.close()
-
-    return opened
 
 
 async def test_samples_are_those_of_the_servers_engine(
@@ -319,73 +266,6 @@ async def test_a_server_that_refuses_us_ends_the_run(
         assert mend in caught.value.mend
 
 
-async def test_nothing_opens_where_a_server_is_not_there(
-    one: OpenAIServer, two: OpenAIServer, opened: Open
-) -> None:
-    """A typing error in an address shows at once."""
-    two.stop()
-    with pytest.raises(DependencyError, match="no connection") as caught:
-        async with opened(one, two):
-            pytest.fail("it opened")
-    assert caught.value.where == two.url
-
-
-async def test_a_server_that_is_starting_is_waited_for(one: OpenAIServer, opened: Open) -> None:
-    """As long as a lost one would be."""
-    one.faults.extend([Fault(503), Fault(503)])
-    async with opened(one) as generator:
-        assert len(await generator.generate(REQUEST)) == 3
-    one.lasting = Fault(503)
-    with pytest.raises(DependencyError, match="HTTP 503"):
-        async with opened(one, unreachable_timeout=0.1):
-            pytest.fail("it opened")
-
-
-async def test_the_model_is_found_or_named(one: OpenAIServer, opened: Open) -> None:
-    """One model needs no name; of several one has to be named."""
-    one.names = ["tiny", "other"]
-    with pytest.raises(DependencyError, match="which of its models"):
-        async with opened(one):
-            pytest.fail("it opened")
-    with pytest.raises(DependencyError, match="no model 'third'"):
-        async with opened(one, model="third"):
-            pytest.fail("it opened")
-    async with opened(one, model="other") as generator:
-        await generator.generate(SINGLE)
-    assert one.bodies[0]["model"] == "other"
-
-
-async def test_the_key_is_sent(tiny_llama: Path, opened: Open) -> None:
-    """And a server that wants one says so before anything is generated."""
-    with OpenAIServer(tiny_llama, api_key="s3cret") as server:
-        async with opened(server, api_key="s3cret") as generator:
-            assert len(await generator.generate(SINGLE)) == 1
-        with pytest.raises(DependencyError, match="401"):
-            async with opened(server, api_key="wrong"):
-                pytest.fail("it opened")
-
-
-async def test_a_tokenizer_that_is_not_the_server_s_is_found_out(one: OpenAIServer, opened: Open) -> None:
-    """Ids would mean other text here than there."""
-    one.lasting = Fault(change=lambda choice: choice.update(text="something else"))
-    with pytest.raises(DependencyError, match="another tokenizer"):
-        async with opened(one):
-            pytest.fail("it opened")
-
-
-async def test_logprobs_of_another_meaning_are_refused_at_the_start(tiny_llama: Path, opened: Open) -> None:
-    """A server as vLLM is by default: right at temperature 1 and 0, wrong at any other."""
-    with OpenAIServer(tiny_llama, raw=True) as server:
-        with pytest.raises(RequestError, match=r"not at temperature=0\.8"):
-            async with opened(server):
-                pytest.fail("it opened")
-        cut = SamplingParams(temperature=1.0, top_k=9, repetition_penalty=1.2, max_tokens=4)
-        async with opened(server, sampling=cut) as generator:
-            assert len(await generator.generate(Request("cut", (5, 6), cut))) == 1
-            with pytest.raises(RequestError, match="temperature"):
-                await generator.generate(SINGLE)
-
-
 async def test_a_new_version_is_a_label(one: OpenAIServer, opened: Open) -> None:
     """What was under way keeps the version that it was sent at; weights can't be sent."""
     async with opened(one) as generator:
@@ -417,9 +297,3 @@ async def test_closing_ends_what_runs(one: OpenAIServer, opened: Open) -> None:
         waiting = asyncio.create_task(generator.generate(REQUEST))
         await begun(generator, 3)
     assert [done.finish for done in await waiting] == [Finish.ABORT] * 3
-
-
-async def test_settings_without_servers_are_refused(tokenizer: Any) -> None:
-    """Before anything is sent."""
-    with pytest.raises(ConfigError, match="no server is named"):
-        await OpenAIGenerator.open(OpenAIConfig(), SAMPLING, tokenizer)
