@@ -17,6 +17,7 @@ from command_line import TINY, Run, environment
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
+from asynckit.models.config import ModelConfig
 from asynckit.rollout.config import LearnerConfig
 from asynckit.rollout.record import Trajectory
 from asynckit.rollout.simulated_learner import SimulatedLearner
@@ -152,7 +153,7 @@ def test_every_token_has_the_logprob_of_the_weights_that_sampled_it(
 
 def worst_difference(folder: Path, found: list[Trajectory], config: LearnerConfig) -> float:
     """Between the recorded logprobs and those of a forward pass with the weights of each token's version."""
-    worst, learner = 0.0, SimulatedLearner(config, folder)
+    worst, learner = 0.0, SimulatedLearner(config, ModelConfig(name=str(folder)))
     for version in {version for each in found for _, _, version in each.version_spans}:
         model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
         weights = asyncio.run(learner.weights(version)) or load_file(folder / "model.safetensors")

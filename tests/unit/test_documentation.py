@@ -250,6 +250,16 @@ def as_on_a_page(default: Any) -> str:
     return f"{default:g}" if isinstance(default, float) else str(default)
 
 
+def test_the_engines_page_has_every_setting_of_a_server_with_its_default() -> None:
+    """The same for the settings that only one engine has."""
+    page = (ROOT / "docs" / "engines.md").read_text(encoding="utf-8")
+    shown = dict(re.findall(r"^\| `openai\.(\w+)` \| ([^|]+) \|", page, re.MULTILINE))
+    for part in fields(Root().openai):
+        default = getattr(Root().openai, part.name)
+        assert default is None or shown[part.name] == f"{default:g}", part.name
+    assert shown.keys() == {part.name for part in fields(Root().openai)}
+
+
 def error_codes(kind: type[AsynckitError]) -> set[int]:
     """The exit codes of an error and of everything derived from it."""
     return {kind.exit_code}.union(*(error_codes(child) for child in kind.__subclasses__()))

@@ -30,7 +30,8 @@ def rollout(
         ),
     ] = None,
     engine: Annotated[
-        str | None, typer.Option("--engine", help="torch, or simulated: a clock instead of a model.")
+        str | None,
+        typer.Option("--engine", help="torch, openai (servers), vllm, or simulated (no model)."),
     ] = None,
     samples: Annotated[int | None, typer.Option("-n", "--samples", help="Samples per prompt.")] = None,
     out: Annotated[
@@ -92,6 +93,7 @@ def rollout(
         model=root.model,
         engine=root.engine,
         simulated=root.simulated,
+        openai=root.openai,
         sampling=root.sampling,
         prompts=root.prompts,
         reward=root.reward,

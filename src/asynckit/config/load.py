@@ -122,8 +122,9 @@ def load_config(
 def _identifying(root: Any) -> dict[str, Any]:
     """The values that determine what a run produces; of an engine or learner only if it is used."""
     values = plain(root, identity=True)
-    if values.get("rollout", {}).get("engine") != "simulated":
-        values.pop("simulated", None)
+    for engine in ("simulated", "openai"):
+        if values.get("rollout", {}).get("engine") != engine:
+            values.pop(engine, None)
     if values.get("learner", {}).get("kind") == "none":
         values.pop("learner")
         values.pop("async_training", None)

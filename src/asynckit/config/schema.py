@@ -16,6 +16,7 @@ from asynckit.rollout.config import (
     RewardConfig,
     RolloutConfig,
 )
+from asynckit.rollout.openai_config import OpenAIConfig
 
 
 @dataclass(frozen=True)
@@ -31,4 +32,5 @@ class Root:
     async_training: AsyncTrainingConfig = field(default_factory=AsyncTrainingConfig)
     learner: LearnerConfig = field(default_factory=LearnerConfig)
     simulated: SimulatedConfig = field(default_factory=SimulatedConfig)
+    openai: OpenAIConfig = field(default_factory=OpenAIConfig)
     ray: RayConfig = field(default_factory=RayConfig)

@@ -22,8 +22,10 @@ _VOCABULARIES = (
 _PROCESSORS = ("processor_config.json", "preprocessor_config.json", "video_preprocessor_config.json")
 
 
-def load_tokenizer(model: LocalModel, config: ModelConfig) -> "PreTrainedTokenizerBase":
+def load_tokenizer(model: LocalModel | None, config: ModelConfig) -> "PreTrainedTokenizerBase":
     """The model's tokenizer, or the one that ``config.tokenizer`` names.
+
+    Without a model, for want of its weights, the tokenizer alone is looked for.
 
     Python code that comes with it runs only under ``config.trust_remote_code``.
 
@@ -32,7 +34,7 @@ def load_tokenizer(model: LocalModel, config: ModelConfig) -> "PreTrainedTokeniz
         InputError: the files cannot be read.
         DependencyError: the tokenizer needs its own Python code or a package that is not installed.
     """
-    folder = resolve_tokenizer(config) if config.tokenizer else model.path
+    folder = resolve_tokenizer(config) if config.tokenizer or model is None else model.path
     tokenizer: PreTrainedTokenizerBase
     if _has_vocabulary(folder):
         tokenizer = _load("AutoTokenizer", folder, config)

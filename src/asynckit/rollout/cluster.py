@@ -36,7 +36,7 @@ def connect(config: RayConfig) -> None:
             log_to_driver=False,
             logging_level=logging.ERROR,
         )
-    except (ConnectionError, RuntimeError, ValueError) as error:
+    except Exception as error:  # Ray raises bare ones where a part of it doesn't come up
         raise DependencyError(
             f"can't reach Ray at {config.address!r}: {error}".splitlines()[0],
             where="ray.address",
@@ -73,12 +73,13 @@ def replica_resources(
 ) -> dict[str, float]:
     """What one replica asks Ray for.
 
-    As configured, else an equal share of the CPUs, and one GPU where there are any.
+    As configured, else an equal share of the CPUs, and one GPU where there are any and it computes.
     """
     alive = [node["Resources"] for node in nodes if node["Alive"]]
     total = sum(resources.get("CPU", 0.0) for resources in alive)
     largest = max(resources.get("CPU", 0.0) for resources in alive)
-    gpus = any(resources.get("GPU") for resources in alive) and engine.device != "cpu"
+    computes = engine.device != "cpu" and rollout.engine not in ("simulated", "openai")
+    gpus = computes and any(resources.get("GPU") for resources in alive)
     share = min(total / rollout.replicas, largest)
     return {
         "num_cpus": rollout.cpus_per_replica or (float(int(share)) if share >= 1 else share),

@@ -107,8 +107,9 @@ class RolloutConfig:
     engine: str = field(
         default="torch",
         metadata={
-            "help": "what generates: torch is asynckit's own engine, simulated one with a clock and no model",
-            "choices": ("torch", "simulated"),
+            "help": "what generates: torch is asynckit's own engine, vllm one that is installed beside it, "
+            "openai are servers elsewhere, simulated is an engine with a clock and no model",
+            "choices": ("torch", "openai", "vllm", "simulated"),
         },
     )
     format: str = field(

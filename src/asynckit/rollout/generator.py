@@ -16,13 +16,15 @@ class Generator(Protocol):
 
     Attributes:
         clock: tells the times of completions.
-        busy_seconds: how long it has worked so far; of a remote engine, how long a request was open.
         sampled_tokens, prefilled_tokens: how many it has sampled, and computed of prompts, so far.
     """
 
     clock: Clock
-    busy_seconds: float
     sampled_tokens: int
+
+    @property
+    def busy_seconds(self) -> float:
+        """How long it has worked so far; of a remote engine, how long a request was open."""
 
     @property
     def prefilled_tokens(self) -> int:

@@ -7,6 +7,7 @@ from asynckit.engine.config import EngineConfig, SamplingParams
 from asynckit.engine.simulated_config import SimulatedConfig
 from asynckit.models.config import ModelConfig
 from asynckit.rollout.config import AsyncTrainingConfig, LearnerConfig, RewardConfig, RolloutConfig
+from asynckit.rollout.openai_config import OpenAIConfig
 
 
 @dataclass(frozen=True)
@@ -14,7 +15,7 @@ class Job:
     """One run.
 
     Attributes:
-        model, engine, simulated, sampling, reward, rollout, async_training, learner: the sections of the
+        model, engine, simulated, openai, sampling, reward, rollout, async_training, learner: sections of the
             configuration.
         identity: digest of the settings that determine what the run produces.
         folder: the run directory, absolute.
@@ -27,6 +28,7 @@ class Job:
     model: ModelConfig
     engine: EngineConfig
     simulated: SimulatedConfig
+    openai: OpenAIConfig
     sampling: SamplingParams
     reward: RewardConfig
     rollout: RolloutConfig

@@ -17,18 +17,16 @@ from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from asynckit.engine.clock import Clock, RealClock, VirtualClock
+from asynckit.engine.clock import VirtualClock
 from asynckit.engine.completion import Completion
-from asynckit.engine.driver import EngineDriver
-from asynckit.engine.protocol import InferenceEngine
 from asynckit.engine.request import Finish, OnUpdate, Request
-from asynckit.engine.simulated import SimulatedEngine
 from asynckit.engine.text import cut_at_stop
 from asynckit.errors import InputError, RequestError
-from asynckit.models.resolve import LocalModel, resolve_model
 from asynckit.models.tokenizer import load_tokenizer, tokenizer_digest
 from asynckit.rollout.encoding import encode_prompt, require_chat_template
 from asynckit.rollout.episode import Episode
+from asynckit.rollout.generator import Generator
+from asynckit.rollout.generators import find_model, open_generator
 from asynckit.rollout.group import Group, GroupStatus
 from asynckit.rollout.job import Job
 from asynckit.rollout.logs import log_to_file
@@ -77,7 +75,7 @@ class FullyAsyncRollouter:
         log_to_file(job.folder, name, job.attempt)
         self._job = job
         self._queue = queue
-        self._driver: EngineDriver | None = None
+        self._generator: Generator | None = None
         self._rewards = RewardPool(job.reward, job.import_paths, job.rollout.startup_timeout)
         self._version = 0
         self._updating = False
@@ -90,19 +88,18 @@ class FullyAsyncRollouter:
         Raises:
             AsynckitError: the model or the reward function can't be used.
         """
-        await asyncio.gather(asyncio.to_thread(self._load), self._rewards.start())
+        generator, _ = await asyncio.gather(self._load(), self._rewards.start())
         if self._job.chat:
             require_chat_template(self._tokenizer, self._job.model.name)
-        self._driver = EngineDriver(self._engine, self._clock)
+        self._clock, self._generator = generator.clock, generator
         self._started = time.perf_counter()
 
-    def _load(self) -> None:
-        local = resolve_model(self._job.model)
-        self._tokenizer = load_tokenizer(local, self._job.model)
-        self._engine, self._clock = load_engine(self._job, local)
-        self._info = EngineInfo(
-            self._job.rollout.engine, self._job.model.name, tokenizer_digest(self._tokenizer)
-        )
+    async def _load(self) -> Generator:
+        job = self._job
+        local = await asyncio.to_thread(find_model, job.model, job.rollout.engine)
+        self._tokenizer = await asyncio.to_thread(load_tokenizer, local, job.model)
+        self._info = EngineInfo(job.rollout.engine, job.model.name, tokenizer_digest(self._tokenizer))
+        return await open_generator(job, local, self._tokenizer)
 
     async def generate_group(self, group: Group, attempt: int) -> GroupStatus:
         """Take one group from prompt to queue; returns how it ended once the queue has it.
@@ -143,7 +140,7 @@ class FullyAsyncRollouter:
         Raises:
             AsynckitError: they don't fit.
         """
-        assert self._driver
+        assert self._generator
         self._updating = True
         try:
             if not self._job.async_training.partial_rollout:
@@ -153,7 +150,7 @@ class FullyAsyncRollouter:
             on_update = OnUpdate.ABORT if restart else OnUpdate(self._job.async_training.on_update)
             # The aborted ask which version they are to start again with.
             self._version = version
-            await self._driver.update_weights(version, new, on_update)
+            await self._generator.update_weights(version, new, on_update)
         finally:
             self._updating = False
             async with self._moved:
@@ -161,13 +158,13 @@ class FullyAsyncRollouter:
 
     async def statistics(self) -> RollouterStatistics:
         """What the engine has done since it started; nothing before that."""
-        if self._driver is None:
+        if self._generator is None:
             return RollouterStatistics()
         return RollouterStatistics(
             time.perf_counter() - self._started,
-            self._driver.busy_seconds,
-            self._driver.sampled_tokens,
-            self._driver.prefilled_tokens,
+            self._generator.busy_seconds,
+            self._generator.sampled_tokens,
+            self._generator.prefilled_tokens,
             self._rewards.scored,
             self._version,
             self._updating,
@@ -176,8 +173,8 @@ class FullyAsyncRollouter:
 
     async def close(self) -> None:
         """Stop the engine and the reward workers."""
-        if self._driver:
-            await self._driver.close()
+        if self._generator:
+            await self._generator.close()
         await self._rewards.close()
 
     async def _generate(self, group: Group) -> tuple[tuple[int, ...], list[Episode]]:
@@ -195,10 +192,10 @@ class FullyAsyncRollouter:
 
     async def _complete(self, request: Request) -> list[Completion]:
         """Run a request to its end, again from its beginning whenever new weights ended it."""
-        assert self._driver
+        assert self._generator
         while True:
             version = self._version
-            completions = await self._driver.generate(request)
+            completions = await self._generator.generate(request)
             aborted = any(each.finish is Finish.ABORT for each in completions)
             if not aborted or self._version == version:
                 return completions
@@ -240,17 +237,3 @@ class FullyAsyncRollouter:
             yield
         finally:
             self._at[what] -= 1
-
-
-def load_engine(job: Job, local: LocalModel) -> tuple[InferenceEngine, Clock]:
-    """The engine that a run asks for, and its clock.
-
-    Raises:
-        AsynckitError: it can't be had.
-    """
-    if job.rollout.engine == "simulated":
-        simulated = SimulatedEngine.load(job.engine, job.simulated)
-        return simulated, simulated.clock
-    from asynckit.engine.engine import Engine  # imports torch, which the other engine does without
-
-    return Engine.load(job.engine, job.model, local), RealClock()

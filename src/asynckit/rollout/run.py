@@ -13,7 +13,6 @@ from asynckit.engine.config import EngineConfig, SamplingParams
 from asynckit.engine.simulated_config import SimulatedConfig
 from asynckit.errors import AsynckitError, ConfigError, Interrupted, WorkFailed
 from asynckit.models.config import ModelConfig
-from asynckit.models.resolve import resolve_model
 from asynckit.models.tokenizer import load_tokenizer
 from asynckit.rollout.cluster import connect, disconnect, refuse_impossible
 from asynckit.rollout.config import (
@@ -24,12 +23,15 @@ from asynckit.rollout.config import (
     RewardConfig,
     RolloutConfig,
 )
+from asynckit.rollout.generators import find_model
 from asynckit.rollout.group import GroupStatus
 from asynckit.rollout.job import Job
 from asynckit.rollout.ledger import NAME as LEDGER
 from asynckit.rollout.ledger import Ledger
 from asynckit.rollout.live_table import LiveTable
 from asynckit.rollout.loggers import require_loggers
+from asynckit.rollout.openai_config import OpenAIConfig
+from asynckit.rollout.openai_servers import server_urls
 from asynckit.rollout.prompt_stream import PromptStream
 from asynckit.rollout.prompts import load_prompts
 from asynckit.rollout.recovery import recover, summarize
@@ -47,6 +49,7 @@ def run_rollout(
     model: ModelConfig,
     engine: EngineConfig,
     simulated: SimulatedConfig,
+    openai: OpenAIConfig,
     sampling: SamplingParams,
     prompts: PromptsConfig,
     reward: RewardConfig,
@@ -69,6 +72,7 @@ def run_rollout(
         model: what to load.
         engine: how to run it.
         simulated: how fast and how long, where no model runs.
+        openai: the servers, where they generate.
         sampling: how tokens are chosen.
         prompts: where prompts come from.
         reward: how responses are scored.
@@ -87,11 +91,13 @@ def run_rollout(
         AsynckitError: an input is wrong, something is missing, or the run failed; see the exit codes.
     """
     began = time.time()
-    found = load_prompts(prompts, lambda: load_tokenizer(resolve_model(model, progress=not quiet), model))
+    found = load_prompts(prompts, lambda: _tokenizer(model, rollout, quiet=quiet))
     import_paths = (str(Path.cwd()),)
     reward = choose_rewards(reward, found)
     check_rewards(reward, import_paths=import_paths)
-    resolve_model(model, progress=not quiet)
+    if rollout.engine == "openai":
+        server_urls(openai)
+    find_model(model, rollout.engine, progress=not quiet)
     _refuse_contradictions(rollout, learner)
     require_loggers(rollout.loggers)
     stream = PromptStream(found, epochs=prompts.epochs, shuffle=prompts.shuffle, seed=prompts.seed)
@@ -107,6 +113,7 @@ def run_rollout(
             model=model,
             engine=engine,
             simulated=simulated,
+            openai=openai,
             sampling=sampling,
             reward=reward,
             rollout=rollout,
@@ -142,6 +149,10 @@ def run_rollout(
         return _run(its, Supply(stream, its), accept, quiet=quiet)
 
 
+def _tokenizer(model: ModelConfig, rollout: RolloutConfig, *, quiet: bool) -> Any:
+    return load_tokenizer(find_model(model, rollout.engine, progress=not quiet), model)
+
+
 def _refuse_contradictions(rollout: RolloutConfig, learner: LearnerConfig) -> None:
     """Find settings that can't work together, before anything starts.
 
@@ -154,6 +165,12 @@ def _refuse_contradictions(rollout: RolloutConfig, learner: LearnerConfig) -> No
             "the rewards of a group of one are always equal, so every group would be filtered",
             where="rollout.filter_groups",
             mend="use rollout.n=2 or more",
+        )
+    if learner.change_weights and rollout.engine not in ("torch", "simulated"):
+        raise ConfigError(
+            f"the engine {rollout.engine} takes no new weights",
+            where="learner.change_weights",
+            mend="use rollout.engine=torch, or learner.change_weights=false",
         )
     if rollout.mode == "sync" and learner.kind == "none":
         raise ConfigError(

@@ -6,11 +6,11 @@ planning, and for finding out what a run would gain from more asynchrony.
 
 import asyncio
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from asynckit.engine.counter import uniform
 from asynckit.engine.distributions import parse_distribution
+from asynckit.models.config import ModelConfig
 from asynckit.rollout.config import LearnerConfig
 from asynckit.rollout.group import FinishedGroup
 
@@ -33,10 +33,10 @@ class SimulatedLearner:
 
     Args:
         config: how long it works, and whether weights change.
-        model: folder of the model whose weights it publishes.
+        model: the model whose weights it publishes.
     """
 
-    def __init__(self, config: LearnerConfig, model: Path) -> None:
+    def __init__(self, config: LearnerConfig, model: ModelConfig) -> None:
         self._config = config
         self._model = model
 
@@ -58,9 +58,10 @@ class SimulatedLearner:
         from safetensors.torch import load_file
 
         from asynckit.models.local import weight_files
+        from asynckit.models.resolve import resolve_model
 
         tensors: dict[str, Any] = {}
-        for path in weight_files(self._model):
+        for path in weight_files(resolve_model(self._model).path):
             tensors.update(load_file(path))
         # Every layer has norms; the one after the last layer is named apart from them and sorts last.
         name = max(name for name, tensor in tensors.items() if tensor.ndim == 1)

@@ -41,7 +41,6 @@ import ray
 from ray.exceptions import RayActorError, RayTaskError
 
 from asynckit.errors import AsynckitError, WorkFailed
-from asynckit.models.resolve import resolve_model
 from asynckit.rollout.backlog import Backlog
 from asynckit.rollout.group import FinishedGroup, GroupStatus
 from asynckit.rollout.job import Job
@@ -177,8 +176,9 @@ class FullyAsyncTaskRunner:
         await self._write(left)
         if self._staleness is None:
             return
-        model = await asyncio.to_thread(resolve_model, self._job.model)
-        learner = ray.remote(SimulatedLearner).options(**_RESTARTED).remote(self._job.learner, model.path)
+        learner = (
+            ray.remote(SimulatedLearner).options(**_RESTARTED).remote(self._job.learner, self._job.model)
+        )
         self._learning = Learning(
             learner,
             self._staleness,

@@ -26,6 +26,7 @@ def job(*settings: str) -> Job:
         model=root.model,
         engine=root.engine,
         simulated=root.simulated,
+        openai=root.openai,
         sampling=root.sampling,
         reward=root.reward,
         rollout=root.rollout,
