@@ -24,10 +24,19 @@ from asynckit.rollout.user_function import UserFunction, describe
 
 @dataclass(frozen=True)
 class RewardInput:
-    """What a reward is computed from: the text of the response and its prompt."""
+    """What a reward is computed from.
+
+    Attributes:
+        response: the text of the response: what the assistant said last.
+        prompt: its prompt.
+        said: all that was said after the prompt, as messages; empty where the response is all of it.
+        environment: what the environment gives for it; None without one that gives rewards.
+    """
 
     response: str
     prompt: Prompt
+    said: tuple[Mapping[str, str], ...] = ()
+    environment: float | None = None
 
 
 @dataclass(frozen=True)
@@ -144,7 +153,10 @@ _ARGUMENTS: dict[str, Callable[[RewardInput], Any]] = {
     "ground_truth": lambda given: given.prompt.ground_truth,
     "data_source": lambda given: given.prompt.data_source,
     "extra_info": _extra_info,
-    "messages": lambda given: [*given.prompt.chat(), {"role": "assistant", "content": given.response}],
+    "messages": lambda given: [
+        *given.prompt.chat(),
+        *(given.said or ({"role": "assistant", "content": given.response},)),
+    ],
     "prompt": lambda given: given.prompt.chat() if given.prompt.text is None else given.prompt.text,
 }
 
@@ -240,6 +252,12 @@ def _score_reasoning_gym(given: RewardInput) -> Score:
     return _as_score(value, given.prompt.data_source)
 
 
+def _score_environment(given: RewardInput) -> Score:
+    if given.environment is None:
+        raise InputError("there is no environment that gives a reward", where="reward.name=environment")
+    return Score(given.environment)
+
+
 def _score_nothing(_given: RewardInput) -> Score:
     return Score(0.0)
 
@@ -248,6 +266,7 @@ BUILT_IN: dict[str, Callable[[RewardInput], Score]] = {
     "exact_match": _score_exact_match,
     "last_number": _score_last_number,
     "reasoning_gym": _score_reasoning_gym,
+    "environment": _score_environment,
     "none": _score_nothing,
 }
 

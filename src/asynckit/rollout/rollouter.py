@@ -17,18 +17,17 @@ from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from jinja2 import TemplateError
-
 from asynckit.engine.clock import Clock, RealClock, VirtualClock
 from asynckit.engine.completion import Completion
 from asynckit.engine.driver import EngineDriver
 from asynckit.engine.protocol import InferenceEngine
 from asynckit.engine.request import Finish, OnUpdate, Request
 from asynckit.engine.simulated import SimulatedEngine
-from asynckit.engine.text import cut_at_stop
 from asynckit.errors import InputError, RequestError
 from asynckit.models.resolve import LocalModel, resolve_model
 from asynckit.models.tokenizer import load_tokenizer, tokenizer_digest
+from asynckit.rollout.conversations import Conversations
+from asynckit.rollout.environment_processes import EnvironmentProcesses
 from asynckit.rollout.episode import Episode
 from asynckit.rollout.group import Group, GroupStatus
 from asynckit.rollout.job import Job
@@ -38,6 +37,7 @@ from asynckit.rollout.record import EngineInfo
 from asynckit.rollout.recording import finished_group, sampling_of
 from asynckit.rollout.reward_worker import RewardPool
 from asynckit.rollout.rewards import Failure, RewardInput, Score
+from asynckit.rollout.turns import REFUSALS, text_of
 
 log = logging.getLogger(__name__)
 
@@ -80,24 +80,31 @@ class FullyAsyncRollouter:
         self._queue = queue
         self._driver: EngineDriver | None = None
         self._rewards = RewardPool(job.reward, job.import_paths, job.rollout.startup_timeout)
+        self._environments = EnvironmentProcesses.of(job)
+        self._conversations: Conversations | None = None
         self._version = 0
         self._updating = False
         self._at: Counter[str] = Counter()
         self._moved = asyncio.Condition()
 
     async def start(self) -> None:
-        """Load the model and start the reward workers.
+        """Load the model and start the reward workers and environments.
 
         Raises:
-            AsynckitError: the model or the reward function can't be used.
+            AsynckitError: the model, the reward function or the environment can't be used.
         """
-        await asyncio.gather(asyncio.to_thread(self._load), self._rewards.start())
+        environments = [self._environments.start()] if self._environments else []
+        await asyncio.gather(asyncio.to_thread(self._load), self._rewards.start(), *environments)
         if self._job.chat and not self._tokenizer.chat_template:
             raise InputError(
                 f"the prompts are chat messages, but {self._job.model.name} has no chat template",
                 mend="use prompts.chat=false, or a tokenizer with a template (model.tokenizer=…)",
             )
         self._driver = EngineDriver(self._engine, self._clock)
+        if self._environments:
+            self._conversations = Conversations(
+                self._job, self._environments, self._tokenizer, self._driver, lambda: self._version
+            )
         self._started = time.perf_counter()
 
     def _load(self) -> None:
@@ -179,9 +186,11 @@ class FullyAsyncRollouter:
         )
 
     async def close(self) -> None:
-        """Stop the engine and the reward workers."""
+        """Stop the engine, the reward workers and the environments."""
         if self._driver:
             await self._driver.close()
+        if self._environments:
+            await self._environments.close()
         self._rewards.close()
 
     async def _generate(self, group: Group) -> tuple[tuple[int, ...], list[Episode]]:
@@ -189,13 +198,14 @@ class FullyAsyncRollouter:
         start = self._clock.now()
         try:
             prompt_ids = self._encode(group.prompt)
-            completions = await self._complete(
-                Request(group.id, prompt_ids, sampling_of(self._job, group), group.n)
-            )
+            request = Request(group.id, prompt_ids, sampling_of(self._job, group), group.n)
+            while True:
+                episodes = [self._episode(each, start) for each in await self._complete(request)]
+                if not self._conversations or await self._conversations.go_on(group, prompt_ids, episodes):
+                    return prompt_ids, episodes
         except (RequestError, InputError) as error:
             end = self._clock.now()
             return (), [Episode(error=str(error), start=start, end=end) for _ in range(group.n)]
-        return prompt_ids, [self._episode(completion, start) for completion in completions]
 
     async def _complete(self, request: Request) -> list[Completion]:
         """Run a request to its end, again from its beginning whenever new weights ended it."""
@@ -208,11 +218,8 @@ class FullyAsyncRollouter:
                 return completions
 
     def _episode(self, completion: Completion, start: float) -> Episode:
-        text: str = self._tokenizer.decode(completion.token_ids, skip_special_tokens=True)
-        if completion.finish is Finish.STOP:
-            text = cut_at_stop(text, self._job.sampling.stop)
         episode = Episode(start=start)
-        episode.say(completion, text)
+        episode.say(completion, text_of(self._tokenizer, completion, self._job.sampling.stop))
         return episode
 
     def _encode(self, prompt: Prompt) -> tuple[int, ...]:
@@ -222,12 +229,7 @@ class FullyAsyncRollouter:
             encoded = self._tokenizer.apply_chat_template(
                 prompt.chat(), add_generation_prompt=True, return_dict=True
             )
-        except (
-            TemplateError,
-            TypeError,
-            ValueError,
-            KeyError,
-        ) as error:  # templates refuse what they can't lay out
+        except REFUSALS as error:
             raise InputError(
                 f"the chat template refuses the messages: {error}",
                 where=prompt.where,
@@ -238,7 +240,11 @@ class FullyAsyncRollouter:
     async def _score(self, prompt: Prompt, episodes: list[Episode]) -> list[Score | Failure]:
         """Score what was answered."""
         answered = [not episode.error for episode in episodes]
-        items = [RewardInput(e.text, prompt) for e, good in zip(episodes, answered, strict=True) if good]
+        items = [
+            RewardInput(e.text, prompt, tuple(e.messages), e.reward)
+            for e, good in zip(episodes, answered, strict=True)
+            if good
+        ]
         scores = iter(await self._rewards.score(items) if items else [])
         return [
             next(scores) if good else Failure(episode.error)

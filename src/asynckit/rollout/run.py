@@ -25,6 +25,7 @@ from asynckit.rollout.config import (
     RewardConfig,
     RolloutConfig,
 )
+from asynckit.rollout.environments import check_environment
 from asynckit.rollout.group import GroupStatus
 from asynckit.rollout.job import Job
 from asynckit.rollout.ledger import NAME as LEDGER
@@ -90,6 +91,7 @@ def run_rollout(
     import_paths = (str(Path.cwd()),)
     reward = replace(reward, name=choose_reward(reward.name, found))
     load_reward(reward.name, import_paths=import_paths)
+    check_environment(rollout.environment, reward.name, found, import_paths)
     resolve_model(model, progress=not quiet)
     _refuse_contradictions(rollout, learner)
     stream = PromptStream(found, epochs=1, shuffle=False, seed=prompts.seed)
