@@ -20,6 +20,7 @@ from asynckit.rollout.environments import Reply
 from asynckit.rollout.job import Job
 
 _LONGEST_ANSWER = 2**24  # bytes; more than any model reads
+_TRIES = 3
 _DIED = "the environment's process died"
 
 
@@ -71,16 +72,29 @@ class EnvironmentProcesses:
         Raises:
             WorkFailed: it can't be made, took too long, or its process died.
         """
-        host = await self._living_host()
-        async with host.process(self._timeout) as (line, kill):
-            episode = Episode(line, self._timeout, kill)
+        host, number, line = await self._begin()
+        try:
+            episode = Episode(line, self._timeout, lambda: host.tell("kill", number))
             await episode.make(arguments)
             yield episode
+        finally:
+            line.close()
+            host.tell("end", number)
 
     async def close(self) -> None:
         """End what still runs; what takes more than ``timeout`` seconds to close is killed."""
         if self._host:
             await self._host.close(self._timeout + 1)
+
+    async def _begin(self) -> tuple["_Host", int, socket.socket]:
+        """A new process: whose it is, its number there, and the socket to it."""
+        for _ in range(_TRIES):
+            host = await self._living_host()
+            try:
+                return host, *await host.begin(self._timeout)
+            except ConnectionError:  # the host died just then, which is no environment's fault
+                continue
+        raise WorkFailed("the process that environments come from keeps dying")
 
     async def _living_host(self) -> "_Host":
         async with self._starting:
@@ -190,24 +204,30 @@ class _Host:
             raise
         return cls(process, control)
 
-    @asynccontextmanager
-    async def process(self, limit: float) -> AsyncIterator[tuple[socket.socket, Any]]:
-        """A new process: the socket to it, and what kills it."""
+    async def begin(self, limit: float) -> tuple[int, socket.socket]:
+        """A new process: its number, and the socket to it.
+
+        Raises:
+            ConnectionError: the host is dead.
+            WorkFailed: it took longer than ``limit`` seconds.
+        """
         number = next(self._numbers)
         self._awaited[number] = arrived = asyncio.get_running_loop().create_future()
+        self.tell("begin", number)
+        begun = False
         try:
-            self._tell("begin", number)
-            try:
-                async with asyncio.timeout(limit):
-                    line = await arrived
-            except TimeoutError:
-                raise WorkFailed(_too_long(limit)) from None
-            yield line, lambda: self._tell("kill", number)
+            async with asyncio.timeout(limit):
+                line = await arrived
+            begun = True
+        except TimeoutError:
+            raise WorkFailed(_too_long(limit)) from None
         finally:
-            self._awaited.pop(number, None)
-            if arrived.done() and not arrived.cancelled() and not arrived.exception():
-                arrived.result().close()
-            self._tell("end", number)
+            del self._awaited[number]
+            if not begun:  # given up, perhaps in the moment in which the socket came
+                if arrived.done() and not arrived.cancelled() and not arrived.exception():
+                    arrived.result().close()
+                self.tell("end", number)
+        return number, line
 
     async def close(self, limit: float) -> None:
         """Let it end when its last process has; kill it where that takes more than ``limit`` seconds."""
@@ -220,7 +240,8 @@ class _Host:
         except TimeoutError:
             await _end(self._process)
 
-    def _tell(self, verb: str, number: int) -> None:
+    def tell(self, verb: str, number: int) -> None:
+        """Have a process ended or killed; nothing where the host is dead, and they with it."""
         if self.alive and self._process.stdin:
             self._process.stdin.write(f"{verb} {number}\n".encode())
 
@@ -250,7 +271,7 @@ class _Host:
         self._control.close()
         for arrived in self._awaited.values():
             if not arrived.done():
-                arrived.set_exception(WorkFailed(_DIED))
+                arrived.set_exception(ConnectionResetError())
 
 
 async def _until_imported(control: socket.socket, limit: float) -> None:
