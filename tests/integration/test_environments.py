@@ -1,5 +1,9 @@
 """Rollouts with environments: real processes, a real Ray and a tiny model that says anything."""
 
+import re
+import shlex
+import subprocess
+import sys
 from collections import Counter
 from pathlib import Path
 
@@ -8,6 +12,7 @@ import torch
 from command_line import TINY, Run
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from asynckit.rollout import calculator
 from asynckit.rollout.record import Trajectory
 from asynckit.rollout.sinks import read_trajectories
 
@@ -153,6 +158,34 @@ def test_a_restarted_group_has_tokens_of_one_version(asynckit: Run, tiny_llama: 
     assert {each.turns for each in found} == {3}
     assert len({each.min_version for each in found}) > 1
     assert len((sums.parent / "closed").read_text()) > len(found), "no group began again"
+
+
+def documented() -> dict[str, str]:
+    """The modules that the page shows, by name, and the arguments of its command."""
+    page = (Path(__file__).parents[2] / "docs" / "environments.md").read_text(encoding="utf-8")
+    modules = dict(re.findall(r"^```python\n# (\w+\.py)\n(.*?)^```$", page, re.DOTALL | re.MULTILINE))
+    (command,) = re.findall(r"^asynckit (rollout .* --out .*)$", page, re.MULTILINE)
+    return {**modules, "command": command}
+
+
+def test_the_documented_environment_is_the_built_in_one() -> None:
+    """What a person copies from the page is what we run."""
+    assert documented()["my_environment.py"] == Path(calculator.__file__).read_text(encoding="utf-8")
+
+
+@pytest.mark.embedded
+def test_the_documented_example_runs_as_shown(asynckit: Run, tmp_path: Path) -> None:
+    """The built-in model calls the tool, reads what it says, and answers with it."""
+    shown = documented()
+    for name in ("my_environment.py", "make_sums.py"):
+        (tmp_path / name).write_text(shown[name])
+    subprocess.run([sys.executable, "make_sums.py"], cwd=tmp_path, check=True, timeout=60)
+    done = asynckit(*shlex.split(shown["command"]))
+    assert done.returncode == 0, done.stderr
+    found = list(read_trajectories(tmp_path / "runs" / "tools" / "trajectories"))
+    said = ["<tool_call>12 * 7</tool_call>", "84", "The answer is 84."]
+    assert any([message["content"] for message in each.messages[-3:]] == said for each in found)
+    assert {each.messages[-2]["role"] for each in found if each.turns == 2} == {"tool"}
 
 
 @pytest.mark.parametrize(

@@ -110,17 +110,22 @@ class Host:
             self._deadlines.pop(number, None)
 
     def _begin(self, number: int) -> None:
+        try:
+            self._fork(number)
+        except OSError as error:  # too many processes or open files
+            self._control.send(f"{number} {error}".encode())
+
+    def _fork(self, number: int) -> None:
         theirs, ours = socket.socketpair()
         host = os.getpid()
-        pid = os.fork()
-        if pid == 0:
-            theirs.close()
-            self._become_episode(ours, host)
-        ours.close()
-        with suppress(ProcessLookupError, PermissionError):  # it was quicker
-            os.setpgid(pid, pid)
-        self._running[number] = pid
-        with theirs:
+        with theirs, ours:
+            pid = os.fork()
+            if pid == 0:
+                theirs.close()
+                self._become_episode(ours, host)
+            with suppress(ProcessLookupError, PermissionError):  # it was quicker
+                os.setpgid(pid, pid)
+            self._running[number] = pid
             socket.send_fds(self._control, [str(number).encode()], [theirs.fileno()])
 
     def _become_episode(self, ours: socket.socket, host: int) -> NoReturn:

@@ -248,19 +248,24 @@ class _Host:
     def _receive(self) -> None:
         """Take the socket of a process that was begun."""
         try:
-            told, sockets, _, _ = socket.recv_fds(self._control, 64, 1)
+            told, sockets, _, _ = socket.recv_fds(self._control, 1024, 1)
         except OSError:
             told, sockets = b"", []
         if not told:
             self._let_go()
             return
-        line = socket.socket(fileno=sockets[0])
-        line.setblocking(False)
-        arrived = self._awaited.get(int(told))
+        number, _, reason = told.decode().partition(" ")
+        arrived = self._awaited.get(int(number))
+        line = socket.socket(fileno=sockets[0]) if sockets else None
         if arrived is None or arrived.done():  # nobody waits any more
-            line.close()
-        else:
+            if line:
+                line.close()
+        elif line:
+            line.setblocking(False)
             arrived.set_result(line)
+        else:
+            reason = reason or "too many open files"
+            arrived.set_exception(WorkFailed(f"no process for the environment: {reason}"))
 
     def _let_go(self) -> None:
         """The host is dead or may go."""
