@@ -8,7 +8,7 @@
 
 An episode is a process group of its own, so whatever hangs, crashes or is left behind by it can be killed
 without touching another. Forking a process that has the class imported takes milliseconds. When the host
-ends, so do the episodes; the host ends when the rollouter does.
+dies, so do the episodes, and the host dies with the rollouter.
 
 Commands are ``begin N``, ``end N`` (the episode may close within the grace, then it is killed), ``kill N``.
 An episode reads ``[verb, argument]`` and answers ``{"value": …}`` or ``{"error": "one line"}``.
@@ -141,8 +141,7 @@ class Host:
                 os.close(inherited)
             nothing = os.open(os.devnull, os.O_RDONLY)
             os.dup2(nothing, 0)
-            with ours.makefile("rwb") as lines:
-                play(self._kind, lines)
+            play(self._kind, ours.makefile("rwb"))
             code = 0
         except BaseException:  # noqa: BLE001 - it ends here, and the log has it
             traceback.print_exc()
@@ -171,9 +170,10 @@ def play(kind: EnvironmentClass, lines: BufferedRWPair) -> None:
     """Answer every line until there are no more, then close the environment."""
     with asyncio.Runner() as runner:
         episode = _Episode(kind, runner)
-        for line in lines:
-            lines.write(json.dumps(episode.answer(*json.loads(line))).encode() + b"\n")
-            lines.flush()
+        with suppress(ConnectionError):  # whoever asked left before the answer
+            for line in lines:
+                lines.write(json.dumps(episode.answer(*json.loads(line))).encode() + b"\n")
+                lines.flush()
         episode.close()
 
 
@@ -188,7 +188,7 @@ class _Episode:
     def answer(self, verb: str, given: Any) -> dict[str, Any]:
         """Do what is asked; whatever the person's code raises becomes one line."""
         acts: dict[str, Callable[[Any], Any]] = {
-            "make": self._make,
+            "__init__": self._make,
             "step": self._step,
             "reward": self._reward,
         }

@@ -123,7 +123,7 @@ class Episode:
 
     async def make(self, arguments: Mapping[str, Any]) -> None:
         """Make the object."""
-        await self._call("make", dict(arguments))
+        await self._call("__init__", dict(arguments))
 
     async def step(self, text: str) -> Reply | None:
         """What the environment says to the assistant's text; None when the episode is over."""

@@ -7,7 +7,7 @@ with it before anything is generated is found here.
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 from asynckit.errors import ConfigError, InputError
 from asynckit.rollout.near_miss import did_you_mean
@@ -19,20 +19,13 @@ OFFERED = ("ground_truth", "data_source", "extra_info", "messages", "seed")
 ROLES = ("tool", "user")  # in the order of preference
 
 
-class Environment(Protocol):
-    """One episode of an environment: one object per sample. Methods may be ``async def``.
-
-    Its constructor declares what it wants to know of ``OFFERED``, by keyword. Beside ``step`` it may have
-    ``reward()``, called once after the last turn, which returns a number; and ``close()``, called at the end.
-    """
-
-    def step(self, text: str) -> Any:
-        """What the environment says to the assistant's text: text, a message, or None at the end."""
-
-
 @dataclass(frozen=True)
 class EnvironmentClass:
-    """A person's class, imported and checked.
+    """A person's class, imported and checked; every sample has an object of it.
+
+    Its constructor declares, by keyword, what it wants to know of ``OFFERED``. ``step(text)`` hears what the
+    assistant said and returns text, a message, or None at the end of the episode. ``reward()``, asked once
+    after the last turn, and ``close()`` are optional. All may be ``async def``.
 
     Attributes:
         name: what it was loaded by.

@@ -36,8 +36,14 @@ class Game:
             "shout": lambda: "x" * 2**25,
             "start": lambda: str(subprocess.Popen(["sleep", "600"]).pid),
             "who": lambda: str(os.getpid()),
+            "nap": self.nap,
         }
         return acts[text]() if text in acts else f"{self.seed}: {' '.join(self.heard)}"
+
+    def nap(self):
+        Path("napping").touch()
+        while not Path("wake").exists():
+            time.sleep(0.01)
 
     def reward(self):
         return len(self.heard)
@@ -150,6 +156,31 @@ async def test_leaving_in_the_middle_of_a_call_leaves_nothing_behind(here: Path)
         with pytest.raises(asyncio.CancelledError):
             await task
         assert gone(pid)
+
+
+async def test_an_episode_that_is_left_in_the_middle_of_a_call_is_closed_after_it(here: Path) -> None:
+    """A stopped run lets environments give back what they hold."""
+    async with games(here) as processes:
+        game = asyncio.create_task(nap(processes))
+        await asyncio.to_thread(wait_for, here / "napping")
+        game.cancel()
+        await asyncio.wait([game])
+        (here / "wake").touch()
+    assert (here / "closed").read_text() == "yes"
+
+
+async def nap(processes: EnvironmentProcesses) -> None:
+    """Be in a call until somebody wakes the environment."""
+    async with processes.episode({"seed": 1}) as game:
+        await game.step("nap")
+
+
+def wait_for(path: Path) -> None:
+    """Until there is such a file, or seconds have gone by."""
+    deadline = time.monotonic() + 10
+    while not path.exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
 
 
 async def test_a_dead_host_takes_its_episodes_along_and_is_replaced(here: Path) -> None:
