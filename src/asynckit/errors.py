@@ -8,6 +8,7 @@
     ├── ConfigError          3   a configuration key or value is wrong
     ├── InputError           4   a prompt file, reward function or other input is wrong
     │   └── RequestError     4   the engine refuses a request before it reaches the model
+    │       └── NoRoom       4   because the model's context or the cache is too small for it
     ├── DependencyError      5   something needed is missing or unreachable
     │   └── ModelNotFound    5   no model of that name can be found or fetched
     ├── RegressionFound      6   a comparison found a regression
@@ -76,6 +77,10 @@ class InputError(AsynckitError):
 
 class RequestError(InputError):
     """The engine refuses a request before it reaches the model."""
+
+
+class NoRoom(RequestError):
+    """A request and its response are more tokens than the model's context or the cache can hold."""
 
 
 class DependencyError(AsynckitError):

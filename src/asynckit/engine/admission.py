@@ -2,19 +2,19 @@
 
 from asynckit.engine.request import Request, Sequence
 from asynckit.engine.scheduler import Scheduler
-from asynckit.errors import RequestError
+from asynckit.errors import NoRoom
 
 
 def check_room(request: Request, scheduler: Scheduler) -> None:
     """Refuse a request that could never run, whatever else ends.
 
     Raises:
-        RequestError: its prompt leaves no room for a response, or the cache can't hold one of its samples.
+        NoRoom: its prompt leaves no room for a response, or the cache can't hold one of its samples.
     """
     where = f"request {request.id!r}"
     longest, pool = scheduler.max_model_len, scheduler.pool
     if len(request.prompt_ids) >= longest:
-        raise RequestError(
+        raise NoRoom(
             f"the prompt has {len(request.prompt_ids)} tokens and leaves no room for a response: "
             f"together they may have {longest}",
             where=where,
@@ -22,7 +22,7 @@ def check_room(request: Request, scheduler: Scheduler) -> None:
         )
     need = scheduler.blocks_needed(Sequence(request, 0, []))
     if need > pool.size:
-        raise RequestError(
+        raise NoRoom(
             f"the request needs {need * pool.block_size} tokens of KV cache, "
             f"which holds {pool.size * pool.block_size}",
             where=where,

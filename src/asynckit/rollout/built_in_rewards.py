@@ -51,6 +51,12 @@ def _score_reasoning_gym(given: RewardInput) -> Score:
     return as_score(value, given.prompt.data_source)
 
 
+def _score_environment(given: RewardInput) -> Score:
+    if given.environment is None:
+        raise InputError("there is no environment that gives a reward", where="reward.name=environment")
+    return Score(given.environment)
+
+
 def _score_nothing(_given: RewardInput) -> Score:
     return Score(0.0)
 
@@ -60,6 +66,7 @@ BUILT_IN: dict[str, Callable[[RewardInput], Score]] = {
     "last_number": _score_last_number,
     "math_verify": score_math,
     "reasoning_gym": _score_reasoning_gym,
+    "environment": _score_environment,
     "none": _score_nothing,
 }
 

@@ -62,8 +62,8 @@ class RewardConfig:
     name: str = field(
         default="auto",
         metadata={
-            "help": "auto, exact_match, last_number, math_verify, reasoning_gym, none, module:function or "
-            "module:Class"
+            "help": "auto, exact_match, last_number, math_verify, reasoning_gym, environment, none, "
+            "module:function or module:Class"
         },
     )
     components: dict[str, float] = field(
@@ -165,6 +165,20 @@ class RolloutConfig:
     queue_size: int = field(
         default=64,
         metadata={"help": "finished groups that may wait to be written", "min": 1, "identity": False},
+    )
+    environment: str | None = field(
+        default=None,
+        metadata={"help": "what answers the assistant: calculator or module:Class; by default nothing does"},
+    )
+    max_turns: int = field(
+        default=8, metadata={"help": "how often the assistant speaks at most, with an environment", "min": 1}
+    )
+    environment_timeout: float = field(
+        default=30.0,
+        metadata={
+            "help": "seconds one call of the environment may take before its sample fails",
+            "above": 0.0,
+        },
     )
     max_attempts: int = field(
         default=3,

@@ -7,6 +7,8 @@ from jinja2 import TemplateError
 from asynckit.errors import InputError
 from asynckit.rollout.prompts import Prompt
 
+REFUSALS = (TemplateError, TypeError, ValueError, KeyError)  # what templates raise at what they can't lay out
+
 
 def require_chat_template(tokenizer: Any, model: str) -> None:
     """Refuse chat messages for a tokenizer of transformers that cannot lay them out.
@@ -35,7 +37,7 @@ def encode_prompt(tokenizer: Any, prompt: Prompt) -> tuple[int, ...]:
         return tuple(tokenizer(prompt.text)["input_ids"])
     try:
         encoded = tokenizer.apply_chat_template(prompt.chat(), add_generation_prompt=True, return_dict=True)
-    except (TemplateError, TypeError, ValueError, KeyError) as error:  # what it can't lay out
+    except REFUSALS as error:
         raise InputError(
             f"the chat template refuses the messages: {error}",
             where=prompt.where,

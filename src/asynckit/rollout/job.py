@@ -19,7 +19,7 @@ class Job:
             configuration.
         identity: digest of the settings that determine what the run produces.
         folder: the run directory, absolute.
-        import_paths: folders that reward functions may be imported from.
+        import_paths: folders that rewards and environments may be imported from.
         chat: whether any prompt is a list of messages.
         began: when the run began, seconds on ``time.time()``'s clock.
         attempt: how often the run has been started, this time included.

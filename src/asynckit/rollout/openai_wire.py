@@ -16,7 +16,7 @@ from typing import Any
 from asynckit.engine.completion import Completion
 from asynckit.engine.config import SamplingParams
 from asynckit.engine.request import Finish, Request
-from asynckit.errors import DependencyError, RequestError
+from asynckit.errors import DependencyError, NoRoom, RequestError
 
 WORKING_SERVERS = (
     "use a server that returns token ids: vLLM from 0.10.2 on, or an SGLang that knows return_token_ids"
@@ -113,7 +113,8 @@ def body_of(request: Request, index: int, served: ServedModel) -> dict[str, Any]
     Every parameter is spelled out: a server takes what is missing from the model's generation_config.json.
 
     Raises:
-        RequestError: the prompt leaves no room for a response, or the request needs what no server offers.
+        NoRoom: the prompt leaves no room for a response.
+        RequestError: the request needs what no server offers.
     """
     sampling = request.sampling
     if request.adapter is not None:
@@ -157,7 +158,7 @@ def _room(request: Request, served: ServedModel) -> int:
         return request.sampling.max_tokens
     room = served.max_model_len - len(request.prompt_ids)
     if room < 1:
-        raise RequestError(
+        raise NoRoom(
             f"the prompt has {len(request.prompt_ids)} tokens and leaves no room for a response: "
             f"together they may have {served.max_model_len}",
             where=f"request {request.id!r}",

@@ -101,7 +101,7 @@ def _described(group: Group, engine: EngineInfo) -> dict[str, Any]:
 def _generated(group: Group, episode: Episode) -> dict[str, Any]:
     versions = episode.versions
     return {
-        "stop_reason": episode.finish.value,
+        "stop_reason": episode.cut or episode.finish.value,
         "messages": [*group.prompt.chat(), *episode.messages],
         "response_ids": episode.response_ids,
         "response_mask": episode.response_mask,
@@ -116,8 +116,9 @@ def _generated(group: Group, episode: Episode) -> dict[str, Any]:
 def _scored(score: Score | Failure, episode: Episode) -> dict[str, Any]:
     if isinstance(score, Failure):
         return {"status": "failed", "error": score.error}
-    status = "truncated" if episode.finish is Finish.LENGTH else "completed"
-    return {"status": status, "reward": score.value, "reward_components": score.components}
+    status = "truncated" if episode.cut or episode.finish is Finish.LENGTH else "completed"
+    own = {} if episode.reward is None else {"environment": episode.reward}
+    return {"status": status, "reward": score.value, "reward_components": {**score.components, **own}}
 
 
 def _timing(episode: Episode, zero: float, queued: float) -> Timing:

@@ -132,6 +132,9 @@ _ARGUMENTS: dict[str, Callable[[RewardInput], Any]] = {
     "ground_truth": lambda given: given.prompt.ground_truth,
     "data_source": lambda given: given.prompt.data_source,
     "extra_info": _extra_info,
-    "messages": lambda given: [*given.prompt.chat(), {"role": "assistant", "content": given.response}],
+    "messages": lambda given: [
+        *given.prompt.chat(),
+        *(given.said or ({"role": "assistant", "content": given.response},)),
+    ],
     "prompt": lambda given: given.prompt.chat() if given.prompt.text is None else given.prompt.text,
 }

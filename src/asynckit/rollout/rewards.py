@@ -16,10 +16,19 @@ from asynckit.rollout.user_function import describe, one_line
 
 @dataclass(frozen=True)
 class RewardInput:
-    """What a reward is computed from: the text of the response and its prompt."""
+    """What a reward is computed from.
+
+    Attributes:
+        response: the text of the response: what the assistant said last.
+        prompt: its prompt.
+        said: all that was said after the prompt, as messages; empty where the response is all of it.
+        environment: what the environment gives for it; None without one that gives rewards.
+    """
 
     response: str
     prompt: Prompt
+    said: tuple[Mapping[str, str], ...] = ()
+    environment: float | None = None
 
 
 @dataclass(frozen=True)

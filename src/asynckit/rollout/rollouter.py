@@ -20,10 +20,11 @@ from typing import Any
 from asynckit.engine.clock import VirtualClock
 from asynckit.engine.completion import Completion
 from asynckit.engine.request import Finish, OnUpdate, Request
-from asynckit.engine.text import cut_at_stop
 from asynckit.errors import InputError, RequestError
 from asynckit.models.tokenizer import load_tokenizer, tokenizer_digest
+from asynckit.rollout.conversations import Conversations
 from asynckit.rollout.encoding import encode_prompt, require_chat_template
+from asynckit.rollout.environment_processes import EnvironmentProcesses
 from asynckit.rollout.episode import Episode
 from asynckit.rollout.generator import Generator
 from asynckit.rollout.generators import find_model, open_generator
@@ -35,6 +36,7 @@ from asynckit.rollout.record import EngineInfo
 from asynckit.rollout.recording import finished_group, sampling_of
 from asynckit.rollout.reward_pool import RewardPool
 from asynckit.rollout.rewards import Failure, RewardInput, Score
+from asynckit.rollout.turns import text_of
 
 log = logging.getLogger(__name__)
 
@@ -77,21 +79,28 @@ class FullyAsyncRollouter:
         self._queue = queue
         self._generator: Generator | None = None
         self._rewards = RewardPool(job.reward, job.import_paths, job.rollout.startup_timeout)
+        self._environments = EnvironmentProcesses.of(job)
+        self._conversations: Conversations | None = None
         self._version = 0
         self._updating = False
         self._at: Counter[str] = Counter()
         self._moved = asyncio.Condition()
 
     async def start(self) -> None:
-        """Load the model and start the reward workers.
+        """Load the model and start the reward workers and environments.
 
         Raises:
-            AsynckitError: the model or the reward function can't be used.
+            AsynckitError: the model, the reward function or the environment can't be used.
         """
-        generator, _ = await asyncio.gather(self._load(), self._rewards.start())
+        starts = [self._rewards.start(), *([self._environments.start()] if self._environments else [])]
+        generator, _ = await asyncio.gather(self._load(), asyncio.gather(*starts))
         if self._job.chat:
             require_chat_template(self._tokenizer, self._job.model.name)
         self._clock, self._generator = generator.clock, generator
+        if self._environments:
+            self._conversations = Conversations(
+                self._job, self._environments, self._tokenizer, generator, lambda: self._version
+            )
         self._started = time.perf_counter()
 
     async def _load(self) -> Generator:
@@ -172,9 +181,11 @@ class FullyAsyncRollouter:
         )
 
     async def close(self) -> None:
-        """Stop the engine and the reward workers."""
+        """Stop the engine, the reward workers and the environments."""
         if self._generator:
             await self._generator.close()
+        if self._environments:
+            await self._environments.close()
         await self._rewards.close()
 
     async def _generate(self, group: Group) -> tuple[tuple[int, ...], list[Episode]]:
@@ -182,13 +193,14 @@ class FullyAsyncRollouter:
         start = self._clock.now()
         try:
             prompt_ids = encode_prompt(self._tokenizer, group.prompt)
-            completions = await self._complete(
-                Request(group.id, prompt_ids, sampling_of(self._job, group), group.n)
-            )
+            request = Request(group.id, prompt_ids, sampling_of(self._job, group), group.n)
+            while True:
+                episodes = [self._episode(each, start) for each in await self._complete(request)]
+                if not self._conversations or await self._conversations.go_on(group, prompt_ids, episodes):
+                    return prompt_ids, episodes
         except (RequestError, InputError) as error:
             end = self._clock.now()
             return (), [Episode(error=str(error), start=start, end=end) for _ in range(group.n)]
-        return prompt_ids, [self._episode(completion, start) for completion in completions]
 
     async def _complete(self, request: Request) -> list[Completion]:
         """Run a request to its end, again from its beginning whenever new weights ended it."""
@@ -201,17 +213,18 @@ class FullyAsyncRollouter:
                 return completions
 
     def _episode(self, completion: Completion, start: float) -> Episode:
-        text: str = self._tokenizer.decode(completion.token_ids, skip_special_tokens=True)
-        if completion.finish is Finish.STOP:
-            text = cut_at_stop(text, self._job.sampling.stop)
         episode = Episode(start=start)
-        episode.say(completion, text)
+        episode.say(completion, text_of(self._tokenizer, completion, self._job.sampling.stop))
         return episode
 
     async def _score(self, prompt: Prompt, episodes: list[Episode]) -> list[Score | Failure]:
         """Score what was answered."""
         answered = [not episode.error for episode in episodes]
-        items = [RewardInput(e.text, prompt) for e, good in zip(episodes, answered, strict=True) if good]
+        items = [
+            RewardInput(e.text, prompt, tuple(e.messages), e.reward)
+            for e, good in zip(episodes, answered, strict=True)
+            if good
+        ]
         scores = iter(await self._rewards.score(items) if items else [])
         return [
             next(scores) if good else Failure(episode.error)

@@ -23,6 +23,7 @@ from asynckit.rollout.config import (
     RewardConfig,
     RolloutConfig,
 )
+from asynckit.rollout.environments import check_environment
 from asynckit.rollout.generators import find_model
 from asynckit.rollout.group import GroupStatus
 from asynckit.rollout.job import Job
@@ -35,7 +36,7 @@ from asynckit.rollout.openai_servers import server_urls
 from asynckit.rollout.prompt_stream import PromptStream
 from asynckit.rollout.prompts import load_prompts
 from asynckit.rollout.recovery import recover, summarize
-from asynckit.rollout.reward_loading import check_rewards, choose_rewards
+from asynckit.rollout.reward_loading import check_rewards, choose_rewards, weights_of
 from asynckit.rollout.run_directory import RunDirectory
 from asynckit.rollout.simulated_learner import step_seconds
 from asynckit.rollout.summary import Summary, how_to_resume
@@ -95,6 +96,7 @@ def run_rollout(
     import_paths = (str(Path.cwd()),)
     reward = choose_rewards(reward, found)
     check_rewards(reward, import_paths=import_paths)
+    check_environment(rollout.environment, weights_of(reward), found, import_paths)
     if rollout.engine == "openai":
         server_urls(openai)
     find_model(model, rollout.engine, progress=not quiet)

@@ -59,7 +59,7 @@ class UserFunction:
             InputError: it cannot be imported, cannot be called, or requires other arguments.
         """
         self.name = name
-        found = _import_object(name, import_paths)
+        found = import_object(name, import_paths)
         self._class = found if inspect.isclass(found) else None
         self._method = scoring_method(found, name) if self._class else ""
         self._settings, self.settings = accepted(found, settings, () if self._class else offered, name)
@@ -131,7 +131,12 @@ async def _wait_for(awaitable: Awaitable[Any]) -> Any:
     return await awaitable
 
 
-def _import_object(name: str, import_paths: Sequence[str]) -> Any:
+def import_object(name: str, import_paths: Sequence[str]) -> Any:
+    """What ``module:attribute`` names, from one of the ``import_paths`` or the working folder.
+
+    Raises:
+        InputError: it cannot be imported, or can't be called.
+    """
     module_name, _, attributes = name.partition(":")
     found: Any = _import_module(module_name, name, import_paths)
     for attribute in attributes.split("."):
