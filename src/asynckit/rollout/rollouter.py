@@ -11,8 +11,6 @@ import time
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from jinja2 import TemplateError
-
 from asynckit.engine.clock import Clock, RealClock, VirtualClock
 from asynckit.engine.completion import Completion
 from asynckit.engine.config import SamplingParams
@@ -24,6 +22,7 @@ from asynckit.engine.text import cut_at_stop
 from asynckit.errors import InputError, RequestError
 from asynckit.models.resolve import LocalModel, resolve_model
 from asynckit.models.tokenizer import load_tokenizer, tokenizer_digest
+from asynckit.rollout.encoding import encode_prompt, require_template
 from asynckit.rollout.group import FinishedGroup, Group, GroupStatus, advantages
 from asynckit.rollout.job import Job
 from asynckit.rollout.logs import log_to_file
@@ -69,11 +68,7 @@ class FullyAsyncRollouter:
             AsynckitError: the model or the reward function can't be used.
         """
         await asyncio.gather(asyncio.to_thread(self._load), self._rewards.start())
-        if self._job.chat and not self._tokenizer.chat_template:
-            raise InputError(
-                f"the prompts are chat messages, but {self._job.model.name} has no chat template",
-                mend="use prompts.chat=false, or a tokenizer with a template (model.tokenizer=…)",
-            )
+        require_template(self._tokenizer, self._job.model.name, chat=self._job.chat)
         self._driver = EngineDriver(self._engine, self._clock)
         self._started = time.perf_counter()
 
@@ -141,24 +136,7 @@ class FullyAsyncRollouter:
         return SamplingParams(**{**asdict(self._job.sampling), "seed": group.seed})
 
     def _encode(self, prompt: Prompt) -> tuple[int, ...]:
-        if prompt.messages is None:
-            return tuple(self._tokenizer(prompt.text)["input_ids"])
-        try:
-            encoded = self._tokenizer.apply_chat_template(
-                prompt.chat(), add_generation_prompt=True, return_dict=True
-            )
-        except (
-            TemplateError,
-            TypeError,
-            ValueError,
-            KeyError,
-        ) as error:  # templates refuse what they can't lay out
-            raise InputError(
-                f"the chat template refuses the messages: {error}",
-                where=prompt.where,
-                mend="order the roles as the model's template asks, or use prompts.chat=false",
-            ) from error
-        return tuple(encoded["input_ids"])
+        return encode_prompt(self._tokenizer, prompt)
 
     def _text(self, completion: Completion) -> str:
         text: str = self._tokenizer.decode(completion.token_ids, skip_special_tokens=True)
