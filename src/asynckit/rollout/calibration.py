@@ -9,8 +9,8 @@ through the engine. So every sample is one equation
 So is the single step in which a sample starts in the place of one that has just ended: it shows what prefill
 takes. Least squares, with no negative solution, give the three numbers that ``simulated.*`` calls
 ``step_seconds``, ``sequence_seconds`` and ``prefill_token_seconds``. Which replica made a sample is not
-recorded: of several replicas each counts as having made its share, and single steps are left out. So they are
-where sequences were preempted: who starts in them may be one that starts again, of which no record tells.
+recorded: of several replicas each counts as having made its share, and single steps are left out. Times in
+which a sequence was preempted are not recorded either: runs that are short of KV cache fit badly.
 
 How well the numbers fit is not taken on trust: the recorded groups, with their own lengths, are simulated
 again with them, and the makespan is compared with the recorded one.
@@ -84,13 +84,8 @@ def calibrate(
     """
     groups = groups_from_records(samples)
     places = places_for(engine.max_running, max(group.request.n for group in groups))
-    for single_steps in (replicas == 1, False):
-        times, used, explained = fit(
-            samples, block_size=engine.block_size, replicas=replicas, single_steps=single_steps
-        )
-        replay = simulate(Setup(engine, with_times(simulated, times), replicas, places), groups)
-        if not (single_steps and replay.preemptions):
-            break
+    times, used, explained = fit(samples, block_size=engine.block_size, replicas=replicas)
+    replay = simulate(Setup(engine, with_times(simulated, times), replicas, places), groups)
     began, ended = min(s.start for s in samples), max(s.end for s in samples)
     return Calibration(times, used, explained, ended - began, replay.makespan)
 
@@ -105,9 +100,7 @@ def with_times(simulated: SimulatedConfig, times: StepTimes) -> SimulatedConfig:
     )
 
 
-def fit(
-    samples: Sequence[RecordedSample], *, block_size: int, replicas: int, single_steps: bool
-) -> tuple[StepTimes, int, float]:
+def fit(samples: Sequence[RecordedSample], *, block_size: int, replicas: int) -> tuple[StepTimes, int, float]:
     """Step times, the number of samples that they rest on, and the share of variance they explain.
 
     Raises:
@@ -122,13 +115,15 @@ def fit(
             mend=f"use a run with at least {_FEWEST}",
         )
     spans = [(sample.first_token, sample.end, sample.tokens - 1.0) for sample in long]
-    if single_steps:
+    if replicas == 1:
         spans += [(before, after, 1.0) for before, after in _admissions(samples)]
     begin, end, steps = np.array(spans).T
     made = _made_by(samples, np.concatenate([begin, end])) / replicas
     passed = _prefilled_by(samples, np.concatenate([begin, end]), block_size) / replicas
     count = len(spans)
-    causes = np.stack([steps, made[count:] - made[:count], passed[count:] - passed[:count]], axis=1)
+    meanwhile = made[count:] - made[:count]
+    meanwhile[len(long) :] = _running_at(samples, end[len(long) :])  # exactly, as each makes one in one step
+    causes = np.stack([steps, meanwhile, passed[count:] - passed[:count]], axis=1)
     weight = 1 / np.sqrt(steps)  # steps vary each on its own
     found = _least_squares(causes * weight[:, None], (end - begin) * weight)
     seconds = (end - begin)[: len(long)]
@@ -148,6 +143,16 @@ def _admissions(samples: Sequence[RecordedSample]) -> list[tuple[float, float]]:
         if place >= 0 and ends[place] >= before:
             found.append((ends[place], first))
     return found
+
+
+def _running_at(samples: Sequence[RecordedSample], when: "np.ndarray") -> "np.ndarray":
+    """How many samples got a token in the step that ended at each of the times."""
+    import numpy as np
+
+    firsts = np.sort([sample.first_token for sample in samples])
+    ends = np.sort([sample.end for sample in samples])
+    count: np.ndarray = np.searchsorted(firsts, when, side="right") - np.searchsorted(ends, when, side="left")
+    return count
 
 
 def _made_by(samples: Sequence[RecordedSample], when: "np.ndarray") -> "np.ndarray":

@@ -5,6 +5,7 @@ is written, but a model that is not on this machine yet is fetched into the cach
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -156,17 +157,18 @@ def _check_lengths(
 def _scheduler(
     engine: EngineConfig, simulated: SimulatedConfig, shape: Any, rollout: RolloutConfig
 ) -> Scheduler:
-    """A scheduler with the limits of the run's engines."""
-    if rollout.engine == "simulated":
-        return make_scheduler(engine, simulated)
-    own = int(shape.max_position_embeddings)
-    if engine.max_model_len and engine.max_model_len > own:
+    """A scheduler with the limits of the run's engines, and no more cache than one sample can use."""
+    own = simulated.max_model_len if rollout.engine == "simulated" else int(shape.max_position_embeddings)
+    if engine.max_model_len and engine.max_model_len > own and rollout.engine != "simulated":
         raise ConfigError(
             f"engine.max_model_len is {engine.max_model_len}, but the model was made for {own} tokens",
             where="engine.max_model_len",
             mend=f"set it to {own} or less",
         )
-    return make_scheduler(engine, SimulatedConfig(max_model_len=own))
+    if engine.kv_cache_tokens:
+        most = (engine.max_model_len or own) + engine.block_size
+        engine = replace(engine, kv_cache_tokens=min(engine.kv_cache_tokens, most))
+    return make_scheduler(replace(engine, max_running=1), replace(simulated, max_model_len=own))
 
 
 def _check_sampling(

@@ -40,7 +40,7 @@ def check_disk(
     if encoded is None:
         found.skip(check, "needs the prompts' lengths")
         return
-    need = _record_bytes(encoded, max_tokens, rollout)
+    need = record_bytes(encoded, max_tokens, rollout)
     folder = Path(rollout.out or "runs").expanduser().absolute()
     while not folder.is_dir():
         folder = folder.parent
@@ -56,7 +56,8 @@ def check_disk(
         found.ok(check, text)
 
 
-def _record_bytes(encoded: Sequence[tuple[int, ...]], max_tokens: int, rollout: RolloutConfig) -> int:
+def record_bytes(encoded: Sequence[tuple[int, ...]], max_tokens: int, rollout: RolloutConfig) -> int:
+    """Bytes that a run directory holds when all responses are as long as they may be."""
     per_token, per_prompt_token, per_sample = _BYTES[rollout.format]
     groups = rollout.total_rollout_steps or len(encoded)
     prompt = sum(map(len, encoded)) / len(encoded)
