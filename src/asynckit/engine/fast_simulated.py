@@ -14,10 +14,11 @@ a stretch when something happens meanwhile, which takes effect between two steps
 
 from bisect import bisect_left
 from dataclasses import dataclass
+from functools import cached_property
 
 from asynckit.engine.admission import check_room
 from asynckit.engine.config import EngineConfig
-from asynckit.engine.lengths import length_shares, parse_lengths
+from asynckit.engine.lengths import Lengths, length_shares, parse_lengths
 from asynckit.engine.open_requests import OpenRequests
 from asynckit.engine.plan import Plan
 from asynckit.engine.request import Finish, OnUpdate, Request, Sequence
@@ -78,7 +79,6 @@ class FastSimulatedEngine:
 
     Raises:
         ConfigError: a setting is impossible.
-        InputError: the trace of lengths can't be used.
 
     Attributes:
         busy_seconds: for which steps went on.
@@ -88,7 +88,7 @@ class FastSimulatedEngine:
     def __init__(self, config: EngineConfig, simulated: SimulatedConfig) -> None:
         self._scheduler = make_scheduler(config, simulated)
         self._latency = make_latency(simulated)
-        self._draw_length = parse_lengths(simulated.response_tokens, where="simulated.response_tokens")
+        self._response_tokens = simulated.response_tokens
         self._vocabulary, self._eos_id = simulated.vocabulary, simulated.eos_token_id
         self._samples: dict[Sequence, _Sample] = {}
         self._open = OpenRequests(self._scheduler, lambda sequence, _: self._samples.pop(sequence))
@@ -99,6 +99,11 @@ class FastSimulatedEngine:
         self._fillers: dict[tuple[int, int], int] = {}
         self.busy_seconds = 0.0
         self.sampled_tokens = 0
+
+    @cached_property
+    def _draw_length(self) -> Lengths:
+        """Read when it is first needed: a trace may be long, and all lengths may be given."""
+        return parse_lengths(self._response_tokens, where="simulated.response_tokens")
 
     @property
     def busy(self) -> bool:
@@ -114,7 +119,10 @@ class FastSimulatedEngine:
 
         Raises:
             RequestError: it could never run here.
+            ConfigError: ``simulated.response_tokens`` is no distribution.
+            InputError: the trace of lengths can't be used.
         """
+        assert self._work is None
         check_room(request, self._scheduler)
         if lengths is None:
             prompt = len(request.prompt_ids)
@@ -126,6 +134,7 @@ class FastSimulatedEngine:
 
     def abort(self, request_id: str) -> None:
         """End a request without a word; unknown ids do nothing."""
+        assert self._work is None
         self._open.abort(request_id)
         self._open.take_ended()
 
@@ -135,6 +144,7 @@ class FastSimulatedEngine:
         Raises:
             InputError: the version doesn't grow, or ``on_update`` is none.
         """
+        assert self._work is None
         checked = self._open.check_update(version, on_update)
         self._recomputed = self._recomputed or checked is OnUpdate.RECOMPUTE_KV
         self._open.weights_changed(version, checked)

@@ -17,7 +17,7 @@ from asynckit.rollout.encoding import encode_prompt, require_template
 from asynckit.rollout.prompts import Prompt, load_prompts
 from asynckit.rollout.simulation import Prediction, Setup, places_for, simulate
 from asynckit.rollout.sweep import Knobs, Sweep, learning_of, sweep
-from asynckit.rollout.workload import groups_from_prompts, read_recorded
+from asynckit.rollout.workload import groups_from_prompts, read_recorded, with_lengths
 
 SCHEMA = "asynckit.forecast/1"
 
@@ -131,6 +131,7 @@ def forecast(
     groups = groups_from_prompts(
         found, encoded, n=rollout.n, sampling=sampling, total=rollout.total_rollout_steps
     )
+    groups = with_lengths(groups, simulated.response_tokens)
     present = Knobs(rollout.mode, async_training)
     places = places_for(engine.max_running, rollout.n)
     setup = Setup(

@@ -1,22 +1,26 @@
 """One response scored in a process of its own, which can be killed: ``--dry-run`` tries a reward so.
 
 The child is this module run as a program. It reads a pickled job from stdin and answers on a pipe of its own:
-one byte when the reward is loaded, then the pickled result. What a person's module prints goes to stderr.
+once when the reward is loaded, then with the score, or with the error that loading ended in. Answers are
+pickled, with their lengths before them. What a person's module prints goes to stderr.
 """
 
 import os
 import pickle
 import select
 import signal
+import struct
 import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from typing import BinaryIO
 
 from asynckit.errors import AsynckitError, InputError, WorkFailed
 from asynckit.rollout.rewards import Failure, RewardInput, Score, evaluate, load_reward
 
-_LOADED = b"+"
+_LENGTH = struct.Struct("!Q")
+_Answer = Score | Failure | AsynckitError | None  # None: the reward is loaded
 
 
 def try_reward(
@@ -49,60 +53,68 @@ def try_reward(
         assert child.stdin
         with child.stdin:
             child.stdin.write(pickle.dumps((name, given, tuple(import_paths))))
-        loaded = _read(answer, 1, load_seconds, f"loading the reward {name}")
-        if loaded == _LOADED:
-            content = _read(answer, -1, call_seconds, f"the reward {name}")
-        else:
-            content = loaded + _read(answer, -1, load_seconds, f"loading the reward {name}")
+        result = _answer(answer, load_seconds, f"loading the reward {name}")
+        if result is None:
+            result = _answer(answer, call_seconds, f"the reward {name}")
     finally:
         os.close(answer)
         if child.poll() is None:
             os.killpg(child.pid, signal.SIGKILL)
         child.wait()
-    if not content:
-        raise WorkFailed(
-            f"the reward's process died with exit code {child.returncode}",
-            where=name,
-            mend="see what it printed; C code may have crashed",
-        )
-    result: Score | Failure | AsynckitError = pickle.loads(content)  # noqa: S301 - our own child wrote it
     if isinstance(result, AsynckitError):
         raise result
+    assert result is not None
     return result
 
 
-def _read(pipe: int, count: int, seconds: float, what: str) -> bytes:
-    """So many bytes, or all until the pipe is closed for -1; fewer where it is closed first."""
+def _answer(pipe: int, seconds: float, what: str) -> _Answer:
+    """What the child says next.
+
+    Raises:
+        InputError: nothing within so many seconds.
+        WorkFailed: the child died.
+    """
     deadline = time.monotonic() + seconds
+    (length,) = _LENGTH.unpack(_read(pipe, _LENGTH.size, deadline, what))
+    found: _Answer = pickle.loads(_read(pipe, length, deadline, what))  # noqa: S301 - our own child wrote it
+    return found
+
+
+def _read(pipe: int, count: int, deadline: float, what: str) -> bytes:
     content = b""
-    while count < 0 or len(content) < count:
+    while len(content) < count:
         left = deadline - time.monotonic()
         if left <= 0 or not select.select([pipe], [], [], left)[0]:
             raise InputError(
-                f"{what} took longer than {seconds:g} s",
+                f"{what} takes too long",
                 where="reward.timeout",
                 mend="mend it, or raise reward.timeout if it is meant to be slow",
             )
-        chunk = os.read(pipe, 65536 if count < 0 else count - len(content))
+        chunk = os.read(pipe, count - len(content))
         if not chunk:
-            break
+            raise WorkFailed(
+                f"{what}: its process died", where="reward.name", mend="see what it printed, if anything"
+            )
         content += chunk
     return content
 
 
 def _child(pipe: int) -> None:
     name, given, import_paths = pickle.load(sys.stdin.buffer)  # noqa: S301 - our own parent wrote it
-    result: Score | Failure | AsynckitError
-    with os.fdopen(pipe, "wb") as answer:
+    with os.fdopen(pipe, "wb") as answers:
         try:
             reward = load_reward(name, import_paths=import_paths)
         except AsynckitError as error:
-            result = error
+            _say(answers, error)
         else:
-            answer.write(_LOADED)
-            answer.flush()
-            result = evaluate(reward, given)
-        answer.write(pickle.dumps(result))
+            _say(answers, None)
+            _say(answers, evaluate(reward, given))
+
+
+def _say(answers: BinaryIO, answer: _Answer) -> None:
+    content = pickle.dumps(answer)
+    answers.write(_LENGTH.pack(len(content)) + content)
+    answers.flush()
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from asynckit.engine.config import SamplingParams
+from asynckit.engine.lengths import length_shares, parse_lengths
 from asynckit.engine.request import Request
 from asynckit.errors import InputError
 from asynckit.rollout.group import group_seed
@@ -53,6 +54,21 @@ def groups_from_prompts(
         params = SamplingParams(**{**asdict(sampling), "seed": group_seed(prompt, sampling.seed)})
         groups.append(SimulatedGroup(Request(str(number), encoded[place], params, n)))
     return groups
+
+
+def with_lengths(groups: Sequence[SimulatedGroup], response_tokens: str) -> list[SimulatedGroup]:
+    """The groups with the lengths that the simulated engine draws for them, to be simulated many times.
+
+    Raises:
+        ConfigError: ``response_tokens`` is no distribution.
+        InputError: the trace of lengths can't be used.
+    """
+    draw = parse_lengths(response_tokens, where="simulated.response_tokens")
+    drawn = (
+        tuple(draw(len(group.request.prompt_ids), share) for share in length_shares(group.request))
+        for group in groups
+    )
+    return [replace(group, lengths=lengths) for group, lengths in zip(groups, drawn, strict=True)]
 
 
 def read_recorded(folder: Path) -> list[RecordedSample]:
