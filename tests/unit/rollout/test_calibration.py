@@ -46,11 +46,11 @@ def recorded(groups: int, n: int = 4, engine: EngineConfig = ENGINE) -> list[Rec
 def test_the_step_times_of_a_run_are_found_again() -> None:
     """Each of the three numbers, and the makespan."""
     found = calibrate(recorded(60), engine=ENGINE, simulated=SIMULATED, replicas=1)
-    assert found.times.step == pytest.approx(TIMES.step, rel=0.1)
-    assert found.times.sequence == pytest.approx(TIMES.sequence, rel=0.1)
-    assert found.times.prefill_token == pytest.approx(TIMES.prefill_token, rel=0.1)
+    assert found.times.step == pytest.approx(TIMES.step, rel=0.02)
+    assert found.times.sequence == pytest.approx(TIMES.sequence, rel=0.02)
+    assert found.times.prefill_token == pytest.approx(TIMES.prefill_token, rel=0.02)
     assert found.explained > 0.99
-    assert found.error == pytest.approx(0, abs=0.03)
+    assert found.error == pytest.approx(0, abs=0.02)
     assert found.samples <= 240
 
 
@@ -60,11 +60,18 @@ def test_a_single_wave_is_fitted_too() -> None:
     assert found.error == pytest.approx(0, abs=0.05)
 
 
+def test_preemptions_make_the_other_fit_better() -> None:
+    """Where sequences lose their cache, tokens don't count steps; the makespan is still about right."""
+    short = replace(ENGINE, kv_cache_tokens=1500)
+    found = calibrate(recorded(40, engine=short), engine=short, simulated=SIMULATED, replicas=1)
+    assert found.error == pytest.approx(0, abs=0.25)
+
+
 def test_two_replicas_count_as_halves() -> None:
     """The records of two equal replicas, put together, give about the numbers of one."""
     one = recorded(40)
     two = [*one, *(replace(sample, group_id=f"b{sample.group_id}") for sample in one)]
-    times, used, _ = fit(two, block_size=ENGINE.block_size, replicas=2)
+    times, used, _ = fit(two, ENGINE.block_size, 2, counted=False)
     assert used == len([sample for sample in two if sample.tokens > 1])
     assert times.step == pytest.approx(TIMES.step, rel=0.3)
 
