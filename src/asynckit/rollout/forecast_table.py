@@ -4,8 +4,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from asynckit.rollout.forecast import Forecast
-from asynckit.rollout.simulation import Prediction
-from asynckit.rollout.sweep import Sweep
+from asynckit.rollout.sweep import Sweep, Try
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -36,6 +35,8 @@ def warnings(forecast: Forecast) -> Iterator[str]:
             "the step times are those of simulated.*, not of this model and machine: fit them to a short "
             "run with --from-run runs/NAME"
         )
+    if failed := forecast.prediction.samples.get("failed"):
+        yield f"the engine would refuse the prompts of {failed} samples: --dry-run says why"
     if forecast.recorded_running not in (None, forecast.max_running):
         yield (
             f"the recorded run had engine.max_running={forecast.recorded_running}: step times for "
@@ -60,7 +61,9 @@ def _rows(forecast: Forecast) -> Iterator[tuple[str, str]]:
     if found.learner_idle is not None:
         yield "learner idle", f"{found.learner_idle:.1%}"
         yield "trained", f"{_many(found.batches, 'batch', 'batches')}, {_many(found.versions, 'version')}"
-        yield "token ages", _ages(found)
+        total = max(1, sum(found.ages.values()))
+        ages = ", ".join(f"{age}: {tokens / total:.1%}" for age, tokens in found.ages.items())
+        yield "token ages", f"in versions, {ages}"
         yield "waiting groups", f"{found.queue_mean:.1f} on average, {found.queue_max} at most"
     if found.preemptions:
         yield "preemptions", f"{found.preemptions:,}: the KV cache is short"
@@ -77,38 +80,33 @@ def _many(count: int, one: str, more: str = "") -> str:
     return f"{count} {one if count == 1 else more or one + 's'}"
 
 
-def _ages(found: Prediction) -> str:
-    total = max(1, sum(found.ages.values()))
-    return ", ".join(f"{tokens / total:.1%} {age}" for age, tokens in found.ages.items()) + " versions old"
-
-
 def _sweep_table(sweep: Sweep, present: str) -> "RenderableType":
     from rich.table import Table
 
     title = f"other settings, over {sweep.groups} groups (* as configured)"
     table = Table(title=title, title_justify="left")
-    for name in ("mode", "threshold", "policy", "partial"):
-        table.add_column(name)
-    for name in ("seconds", "x sync", "mean age", "max age", "engines idle", "learner idle", "dropped"):
+    table.add_column("policy")
+    for name in ("ahead", "partial", "seconds", "x sync", "age", "idle", "dropped"):
         table.add_column(name, justify="right")
     lines = [each.knobs.line() for each in sweep.tries]
-    kept = {0, lines.index(present), lines.index("rollout.mode=sync"), sweep.tries.index(sweep.best)}
+    kept = {lines.index(present), lines.index("rollout.mode=sync"), sweep.tries.index(sweep.best)}
     for place, each in enumerate(sweep.tries):
-        if place >= _SHOWN and place not in kept:
-            continue
-        knobs, found = each.knobs, each.prediction
-        asynchronous = knobs.mode == "async"
-        table.add_row(
-            knobs.mode + ("*" if lines[place] == present else ""),
-            f"{knobs.settings.staleness_threshold:g}" if asynchronous else "",
-            knobs.settings.policy if asynchronous else "",
-            ("yes" if knobs.settings.partial_rollout else "no") if asynchronous else "",
-            f"{found.makespan:,.1f}",
-            f"{each.speed_up:.2f}",
-            f"{found.mean_age:.2f}",
-            str(found.max_age),
-            f"{sum(found.replica_idle) / len(found.replica_idle):.0%}",
-            f"{found.learner_idle or 0:.0%}",
-            str(found.groups.get("stale", 0)),
-        )
+        if place < _SHOWN or place in kept:
+            table.add_row(*_cells(each, mark="*" if lines[place] == present else ""))
     return table
+
+
+def _cells(each: Try, mark: str) -> tuple[str, ...]:
+    found, chosen = each.prediction, each.knobs.settings
+    engines = sum(found.replica_idle) / len(found.replica_idle)
+    numbers = (
+        f"{found.makespan:,.1f}",
+        f"{each.speed_up:.2f}",
+        f"{found.mean_age:.2f}/{found.max_age}",
+        f"{engines:.0%}/{found.learner_idle or 0:.0%}",
+        str(found.groups.get("stale", 0)),
+    )
+    if each.knobs.mode == "sync":
+        return f"sync{mark}", "", "", *numbers
+    partial = "yes" if chosen.partial_rollout else "no"
+    return f"{chosen.policy}{mark}", f"{chosen.staleness_threshold:g}", partial, *numbers

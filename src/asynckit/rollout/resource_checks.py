@@ -92,7 +92,7 @@ def check_memory(
     need = (weights + cache) * rollout.replicas
     text = (
         f"{_size(weights)} of weights and {_size(cache) if cache else 'half of what is left'} of KV cache "
-        f"({_size(per_token)} per token) per replica; {_size(free)} are free"
+        f"({_size(per_token)} per token) per replica, {_size(need)} in all; {_size(free)} are free"
     )
     if need > free:
         mend = "use fewer replicas, a smaller model, or a smaller engine.kv_cache_tokens"
