@@ -29,7 +29,7 @@ from asynckit.rollout.config import (
     RewardConfig,
     RolloutConfig,
 )
-from asynckit.rollout.encoding import encode_prompt, require_template
+from asynckit.rollout.encoding import encode_prompt, require_chat_template
 from asynckit.rollout.findings import Findings
 from asynckit.rollout.prompts import Prompt, load_prompts
 from asynckit.rollout.resource_checks import OpenedModel, check_disk, check_memory, check_ray
@@ -133,9 +133,8 @@ def _check_lengths(
         return None
 
     def encode() -> list[tuple[int, ...]]:
-        require_template(
-            model.tokenizer, config.name, chat=any(prompt.messages is not None for prompt in prompts)
-        )
+        if any(prompt.messages is not None for prompt in prompts):
+            require_chat_template(model.tokenizer, config.name)
         return [encode_prompt(model.tokenizer, prompt) for prompt in prompts]
 
     encoded = found.attempt(check, encode)

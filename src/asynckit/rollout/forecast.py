@@ -13,7 +13,7 @@ from asynckit.models.shape import load_shape
 from asynckit.models.tokenizer import load_tokenizer
 from asynckit.rollout.calibration import Calibration, calibrate, with_times
 from asynckit.rollout.config import AsyncTrainingConfig, LearnerConfig, PromptsConfig, RolloutConfig
-from asynckit.rollout.encoding import encode_prompt, require_template
+from asynckit.rollout.encoding import encode_prompt, require_chat_template
 from asynckit.rollout.prompts import Prompt, load_prompts
 from asynckit.rollout.simulation import Prediction, Setup, places_for, simulate
 from asynckit.rollout.sweep import Knobs, Sweep, learning_of, sweep
@@ -166,7 +166,8 @@ def _encode(
     """The prompts' token ids, and the tokens that the model was made for."""
     local = resolve_model(model, progress=not quiet)
     tokenizer = load_tokenizer(local, model)
-    require_template(tokenizer, model.name, chat=any(prompt.messages is not None for prompt in prompts))
+    if any(prompt.messages is not None for prompt in prompts):
+        require_chat_template(tokenizer, model.name)
     longest = int(load_shape(local, model).max_position_embeddings)
     return [encode_prompt(tokenizer, prompt) for prompt in prompts], longest
 

@@ -11,6 +11,8 @@ import time
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from jinja2 import TemplateError
+
 from asynckit.engine.clock import Clock, RealClock, VirtualClock
 from asynckit.engine.completion import Completion
 from asynckit.engine.config import SamplingParams
@@ -22,7 +24,6 @@ from asynckit.engine.text import cut_at_stop
 from asynckit.errors import InputError, RequestError
 from asynckit.models.resolve import LocalModel, resolve_model
 from asynckit.models.tokenizer import load_tokenizer, tokenizer_digest
-from asynckit.rollout.encoding import encode_prompt, require_template
 from asynckit.rollout.group import FinishedGroup, Group, GroupStatus, advantages
 from asynckit.rollout.job import Job
 from asynckit.rollout.logs import log_to_file
@@ -68,7 +69,11 @@ class FullyAsyncRollouter:
             AsynckitError: the model or the reward function can't be used.
         """
         await asyncio.gather(asyncio.to_thread(self._load), self._rewards.start())
-        require_template(self._tokenizer, self._job.model.name, chat=self._job.chat)
+        if self._job.chat and not self._tokenizer.chat_template:
+            raise InputError(
+                f"the prompts are chat messages, but {self._job.model.name} has no chat template",
+                mend="use prompts.chat=false, or a tokenizer with a template (model.tokenizer=…)",
+            )
         self._driver = EngineDriver(self._engine, self._clock)
         self._started = time.perf_counter()
 
@@ -136,7 +141,24 @@ class FullyAsyncRollouter:
         return SamplingParams(**{**asdict(self._job.sampling), "seed": group.seed})
 
     def _encode(self, prompt: Prompt) -> tuple[int, ...]:
-        return encode_prompt(self._tokenizer, prompt)
+        if prompt.messages is None:
+            return tuple(self._tokenizer(prompt.text)["input_ids"])
+        try:
+            encoded = self._tokenizer.apply_chat_template(
+                prompt.chat(), add_generation_prompt=True, return_dict=True
+            )
+        except (
+            TemplateError,
+            TypeError,
+            ValueError,
+            KeyError,
+        ) as error:  # templates refuse what they can't lay out
+            raise InputError(
+                f"the chat template refuses the messages: {error}",
+                where=prompt.where,
+                mend="order the roles as the model's template asks, or use prompts.chat=false",
+            ) from error
+        return tuple(encoded["input_ids"])
 
     def _text(self, completion: Completion) -> str:
         text: str = self._tokenizer.decode(completion.token_ids, skip_special_tokens=True)
