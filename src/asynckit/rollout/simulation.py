@@ -85,7 +85,7 @@ class Prediction:
         replica_idle: share of it in which each replica's engine had nothing to step.
         learner_idle: share of it in which the learner did not train; None without one.
         groups, samples: how many ended in each status.
-        response_tokens: in the groups that ended well.
+        response_tokens: in the groups that ended, stale ones included.
         tokens_per_second: ``response_tokens`` over ``makespan``.
         ages: tokens that the learner had, by how many versions old they were.
         batches, versions: that the learner trained on and published.
@@ -284,12 +284,12 @@ class _Simulation:
         group = self._open.pop(name)
         self._groups[status] += 1
         self._last = self._now
+        self._tokens += sum(ended.tokens for ended in group.ended)
         if sample_status:
             self._samples[sample_status] += group.group.request.n
             return
         for ended in group.ended:
             self._samples["truncated" if ended.finish is Finish.LENGTH else "completed"] += 1
-            self._tokens += ended.tokens
 
     # --- the learner ---
 
