@@ -32,6 +32,11 @@ class BlockPool:
         """How many blocks nobody holds, those with known content included."""
         return len(self._empty) + self.cache.idle
 
+    @property
+    def empty(self) -> int:
+        """How many blocks nobody holds and nobody could find again."""
+        return len(self._empty)
+
     def blocks_for(self, tokens: int) -> int:
         """How many blocks hold ``tokens`` tokens."""
         return -(-tokens // self.block_size)

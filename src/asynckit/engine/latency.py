@@ -23,10 +23,13 @@ class Latency:
     per_sequence: float = 0.0
     seed: int = 0
 
-    def seconds(self, plan: Plan, step: int) -> float:
-        """Seconds that the pass of ``plan`` takes; ``step`` counts the passes."""
+    def seconds(self, plan: Plan, step: int, *, besides: int = 0) -> float:
+        """Seconds that the pass of ``plan`` takes, in which ``besides`` more sequences decode.
+
+        ``step`` counts the passes.
+        """
         prefill = sum(chunk.length for chunk in plan.chunks if not _decodes(chunk))
-        sequences = sum(1 + len(chunk.siblings) for chunk in plan.chunks)
+        sequences = besides + sum(1 + len(chunk.siblings) for chunk in plan.chunks)
         base = self.base(uniform(self.seed, 0, step))
         return base + self.per_prefill_token * prefill + self.per_sequence * sequences
 

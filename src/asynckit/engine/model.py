@@ -77,7 +77,7 @@ def load_model(
     """
     try:
         config = AutoConfig.from_pretrained(path, trust_remote_code=trust_remote_code)
-        _refuse_unsupported(config, path)
+        refuse_unsupported(config, path)
         with quiet_transformers(progress=False):
             model = AutoModelForCausalLM.from_pretrained(
                 path, dtype=dtype, attn_implementation=NAME, trust_remote_code=trust_remote_code
@@ -98,8 +98,12 @@ def load_model(
     return model.to(device).eval()
 
 
-def _refuse_unsupported(config: Any, path: Path) -> None:
-    """Refuse what would load and then compute something else than the model's own code."""
+def refuse_unsupported(config: Any, path: Path) -> None:
+    """Refuse what would load and then compute something else than the model's own code.
+
+    Raises:
+        InputError: the model's config asks for it.
+    """
     kinds = set(getattr(config, "layer_types", None) or ())
     reason = ""
     if getattr(config, "is_encoder_decoder", False):

@@ -147,6 +147,54 @@ class Scheduler:
             self._waiting.add(sequence)
         return draft.plan()
 
+    def may_admit(self) -> bool:
+        """Whether the next plan may start a waiting sequence; not before something ends, where all decode."""
+        if not self._waiting or len(self._running) >= self.max_running:
+            return False
+        first = self._waiting.first
+        extend_hashes(first.block_hashes, first.tokens, self.pool.block_size)
+        return self._fits(first, self._known_prefix(first))
+
+    def blocks_to_decode(self, sequences: list[Sequence], steps: int) -> int:
+        """Free blocks that are enough for so many decode steps of running sequences."""
+        pool, size = self.pool, self.pool.block_size
+        need = 0
+        for sequence in sequences:
+            need += -(-(sequence.computed + steps) // size) - len(sequence.blocks)
+            need += bool(sequence.computed % size) and pool.shared(sequence.blocks[-1])
+        return need
+
+    def decode(self, sequences: list[Sequence], steps: int, *, alone: bool) -> None:
+        """Do for running sequences what planning and committing so many passes would do, one token each.
+
+        Their tokens must be there already, and :meth:`blocks_to_decode` blocks be free. Where they go
+        ``alone``, the passes are counted; else it is one, and :meth:`commit` counts it.
+        """
+        self._steps += steps if alone else 0
+        pool, size = self.pool, self.pool.block_size
+        for sequence in sequences:
+            blocks, start = sequence.blocks, sequence.computed
+            if start % size and pool.shared(blocks[-1]):
+                pool.release([blocks[-1]])
+                blocks[-1] = pool.take()
+            sequence.served = next(self._turns)
+            sequence.computed = end = start + steps
+            blocks.extend(pool.take() for _ in range(-(-end // size) - len(blocks)))
+        for sequence in sequences:
+            if (sequence.computed - steps) // size != sequence.computed // size:
+                self._offer_full_blocks(Chunk(sequence, sequence.computed - steps, steps, samples=True))
+
+    def plan_besides(self, decoding: int) -> Plan:
+        """Decide what else runs in a pass in which so many sequences decode, whom :meth:`decode` sees to.
+
+        Prefill must not be short of tokens then, nor running prefills of blocks.
+        """
+        draft = Draft(self.max_step_tokens - decoding)
+        self._prefill([sequence for sequence in self._running if sequence.pending > 1], draft)
+        for sequence in draft.deferred:
+            self._waiting.add(sequence)
+        return draft.plan()
+
     def commit(self, plan: Plan) -> None:
         """Record that the forward pass of ``plan`` ran: its tokens are in the cache, siblings have joined."""
         self._steps += 1

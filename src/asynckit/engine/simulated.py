@@ -81,23 +81,9 @@ class SimulatedEngine:
             ConfigError: a setting is impossible.
             InputError: the trace of lengths can't be used.
         """
-        _check(config, simulated)
-        longest = config.max_model_len or simulated.max_model_len
-        scheduler = Scheduler(
-            BlockPool(_block_count(config, longest), config.block_size),
-            max_running=config.max_running,
-            max_step_tokens=config.max_step_tokens,
-            max_model_len=longest,
-        )
-        latency = Latency(
-            parse_distribution(simulated.step_seconds, where="simulated.step_seconds"),
-            simulated.prefill_token_seconds,
-            simulated.sequence_seconds,
-            simulated.seed,
-        )
         return cls(
-            scheduler,
-            latency,
+            make_scheduler(config, simulated),
+            make_latency(simulated),
             parse_lengths(simulated.response_tokens, where="simulated.response_tokens"),
             clock=VirtualClock() if simulated.clock == "virtual" else RealClock(),
             vocabulary=simulated.vocabulary,
@@ -199,9 +185,7 @@ class SimulatedEngine:
         return TokenEvent(sequence.request.id, index, token, logprob, self.version, finish)
 
     def _token(self, seed: int, sample_index: int, position: int) -> int:
-        """Any token but end-of-text."""
-        token = int(uniform(seed, sample_index, position) * (self._vocabulary - 1))
-        return token + (token >= self._eos_id)
+        return draw_token(seed, sample_index, position, vocabulary=self._vocabulary, eos_id=self._eos_id)
 
     def _check(self, request: Request) -> None:
         self._open.check_new(request)
@@ -213,6 +197,42 @@ class SimulatedEngine:
         for name in _BEYOND_US:
             if getattr(request.sampling, name) != getattr(SamplingParams, name):
                 raise RequestError(f"the simulated engine has no {name}: there is no model", where=where)
+
+
+def make_scheduler(config: EngineConfig, simulated: SimulatedConfig) -> Scheduler:
+    """The scheduler of a simulated engine.
+
+    Raises:
+        ConfigError: a setting is impossible.
+    """
+    _check(config, simulated)
+    longest = config.max_model_len or simulated.max_model_len
+    return Scheduler(
+        BlockPool(_block_count(config, longest), config.block_size),
+        max_running=config.max_running,
+        max_step_tokens=config.max_step_tokens,
+        max_model_len=longest,
+    )
+
+
+def make_latency(simulated: SimulatedConfig) -> Latency:
+    """How long a simulated engine's steps take.
+
+    Raises:
+        ConfigError: ``simulated.step_seconds`` is no distribution.
+    """
+    return Latency(
+        parse_distribution(simulated.step_seconds, where="simulated.step_seconds"),
+        simulated.prefill_token_seconds,
+        simulated.sequence_seconds,
+        simulated.seed,
+    )
+
+
+def draw_token(seed: int, sample_index: int, position: int, *, vocabulary: int, eos_id: int) -> int:
+    """The simulated token at a position: any but end-of-text."""
+    token = int(uniform(seed, sample_index, position) * (vocabulary - 1))
+    return token + (token >= eos_id)
 
 
 def _check(config: EngineConfig, simulated: SimulatedConfig) -> None:

@@ -33,6 +33,15 @@ class SimulatedConfig:
             "choices": ("real", "virtual"),
         },
     )
+    reward_seconds: float = field(
+        default=0.0,
+        metadata={
+            "help": "seconds that a forecast (--simulate) takes scoring a group for; runs score in earnest",
+            "min": 0.0,
+            "max": 1e6,
+            "identity": False,
+        },
+    )
     vocabulary: int = field(default=49152, metadata={"help": "token ids are below this", "min": 2})
     eos_token_id: int = field(default=2, metadata={"help": "the token that ends a response", "min": 0})
     max_model_len: int = field(

@@ -3,6 +3,7 @@
 import logging
 import os
 import socket
+from collections.abc import Mapping
 from typing import Any
 
 from asynckit.engine.config import EngineConfig
@@ -95,12 +96,26 @@ def refuse_impossible(engine: EngineConfig, rollout: RolloutConfig) -> None:
     """
     import ray
 
-    wanted, there = replica_resources(engine, rollout, ray.nodes()), ray.cluster_resources()
+    wanted = replica_resources(engine, rollout, ray.nodes())
+    refuse_shortage(wanted, ray.cluster_resources(), rollout.replicas)
+
+
+def refuse_shortage(wanted: Mapping[str, float], there: Mapping[str, float], replicas: int) -> None:
+    """Refuse replicas that each want more than their share of what there is.
+
+    Args:
+        wanted: what :func:`replica_resources` says.
+        there: Ray's names and amounts.
+        replicas: how many.
+
+    Raises:
+        DependencyError: they ask for more than there is.
+    """
     for name, resource in (("num_cpus", "CPU"), ("num_gpus", "GPU")):
-        need = wanted[name] * rollout.replicas
+        need = wanted[name] * replicas
         if need > there.get(resource, 0.0) + 1e-6:
             raise DependencyError(
-                f"{rollout.replicas} replicas need {need:g} {resource}s, this machine offers "
+                f"{replicas} replicas need {need:g} {resource}s, this machine offers "
                 f"{there.get(resource, 0.0):g}",
                 where=f"rollout.{resource.lower()}s_per_replica",
                 mend="ask for fewer, or join a cluster with ray.address",

@@ -137,24 +137,35 @@ class RunDirectory:
             UsageError: there is no run, or another process writes there.
             ConfigError: the run was begun with settings that make other records.
         """
-        directory = cls(Path(path).expanduser().absolute())
-        if not _is_run(directory.path):
-            raise UsageError(
-                "there is no run to resume", where=str(path), mend="name the folder of one: --out runs/NAME"
-            )
+        directory = cls.check_resume(path, identity=identity)
         with _held(directory.path):
-            began_with = json.loads(directory.config_path.read_bytes()).get("identity")
-            if began_with != identity:
-                raise ConfigError(
-                    "the run was begun with other settings, which make other records",
-                    where=str(directory.config_path),
-                    mend="leave them as they were: --resume reads them from the run itself",
-                )
+            cls.check_resume(path, identity=identity)  # again: somebody may have replaced it
             attempt = 1 + sum(
                 entry.name.startswith("attempt-") for entry in (directory.path / "logs").iterdir()
             )
             directory.logs(attempt).mkdir()
             yield directory, attempt
+
+    @classmethod
+    def check_resume(cls, path: str | Path, *, identity: str) -> Self:
+        """Say whether a run may go on with the settings of this identity, without touching anything.
+
+        Raises:
+            UsageError: there is no run.
+            ConfigError: the run was begun with settings that make other records.
+        """
+        directory = cls(Path(path).expanduser().absolute())
+        if not _is_run(directory.path):
+            raise UsageError(
+                "there is no run to resume", where=str(path), mend="name the folder of one: --out runs/NAME"
+            )
+        if json.loads(directory.config_path.read_bytes()).get("identity") != identity:
+            raise ConfigError(
+                "the run was begun with other settings, which make other records",
+                where=str(directory.config_path),
+                mend="leave them as they were: --resume reads them from the run itself",
+            )
+        return directory
 
     def claim(self) -> FileLock:
         """Become the one process that writes records; the kernel takes it back when the process ends."""
