@@ -61,14 +61,15 @@ class Backlog:
         """Whether this group has to run alone."""
         return self._deaths[group_id] > 1
 
-    async def take(self, idle: Callable[[], bool]) -> Group | None:
+    async def take(self, idle: Callable[[], bool], turn: Callable[[], bool] = lambda: True) -> Group | None:
         """The next group to run; waits while one may come. None when all have ended.
 
         Args:
             idle: whether the taker runs nothing: only then it gets a suspect.
+            turn: whether it is the taker's turn.
         """
         async with self._changed:
-            await self._changed.wait_for(lambda: self._ready(idle) or self.done)
+            await self._changed.wait_for(lambda: (turn() and self._ready(idle)) or self.done)
             queue = self._ready(idle)
             if not queue:
                 return None
@@ -76,6 +77,7 @@ class Backlog:
             self._out[group.id] = group
             if self._admission:
                 self._admission.start(group.id)
+            self._changed.notify_all()  # now it may be another taker's turn
             return group
 
     async def until_done(self) -> None:
@@ -132,3 +134,12 @@ class Backlog:
             while queue and queue[0].id in self._ended:
                 queue.popleft()
         return self._suspects or self._waiting or None
+
+
+def places_for(max_running: int, n: int) -> int:
+    """Groups in flight per replica: a quarter more than its engine runs at once, so that no place waits.
+
+    Not many more: what waits in one engine can't run in another that has become idle.
+    """
+    running = -(-max_running // n)
+    return running + running // 4 + 1

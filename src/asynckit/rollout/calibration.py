@@ -26,7 +26,8 @@ from asynckit.engine.config import EngineConfig
 from asynckit.engine.prefix_cache import extend_hashes
 from asynckit.engine.simulated_config import SimulatedConfig
 from asynckit.errors import InputError
-from asynckit.rollout.simulation import Setup, places_for, simulate
+from asynckit.rollout.backlog import places_for
+from asynckit.rollout.simulation import Setup, simulate
 from asynckit.rollout.step_counts import count_steps
 from asynckit.rollout.workload import RecordedSample, groups_from_records
 

@@ -10,12 +10,13 @@ from asynckit.models.config import ModelConfig
 from asynckit.models.resolve import resolve_model
 from asynckit.models.shape import load_shape
 from asynckit.models.tokenizer import load_tokenizer
+from asynckit.rollout.backlog import places_for
 from asynckit.rollout.calibration import Calibration, calibrate, with_times
 from asynckit.rollout.config import AsyncTrainingConfig, LearnerConfig, PromptsConfig, RolloutConfig
 from asynckit.rollout.encoding import encode_prompt, require_chat_template
 from asynckit.rollout.prompt_stream import PromptStream
 from asynckit.rollout.prompts import load_prompts
-from asynckit.rollout.simulation import Prediction, Setup, places_for, simulate
+from asynckit.rollout.simulation import Prediction, Setup, simulate
 from asynckit.rollout.sweep import Knobs, Sweep, learning_of, sweep
 from asynckit.rollout.workload import groups_from_prompts, read_recorded, with_lengths
 

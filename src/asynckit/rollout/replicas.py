@@ -14,7 +14,7 @@ import ray
 from ray.exceptions import RayActorError, TaskCancelledError
 
 from asynckit.errors import DependencyError, WorkFailed
-from asynckit.rollout.backlog import Backlog
+from asynckit.rollout.backlog import Backlog, places_for
 from asynckit.rollout.cluster import replica_resources
 from asynckit.rollout.group import FinishedGroup, Group
 from asynckit.rollout.job import Job
@@ -32,7 +32,7 @@ log = logging.getLogger(__name__)
 Complete = Callable[[Sequence[FinishedGroup]], Awaitable[None]]
 
 
-@dataclass
+@dataclass(eq=False)
 class _Replica:
     """One place for a rollouter: the actor that is there now, if any, and what those before it had done."""
 
@@ -81,6 +81,7 @@ class Replicas:
         self._weights: Any = None  # what ray.put gave for them
         self._stopping = False
         self._serving: list[asyncio.Task[None]] = []
+        self._hungry: list[_Replica] = []  # those that wait for a group
         self._one_is_up = asyncio.Event()
         self.completed = 0  # groups that came through, so that deaths without success can be told
 
@@ -238,21 +239,18 @@ class Replicas:
             replica.version = version
             replica.state = "running" if replica.state == "updating" else replica.state
 
-    def _slots(self) -> int:
-        """Groups in flight per replica: twice what its engine runs at once, so that no place waits."""
-        return 2 * -(-self._job.engine.max_running // self._job.rollout.n)
-
     async def _feed(self, replica: _Replica) -> None:
         """Send groups to a rollouter; cancelled, wait until the rollouter has let go of them.
 
         Raises:
             ExceptionGroup: with the RayActorError of a rollouter that died.
         """
-        running, places = replica.in_flight, asyncio.Semaphore(self._slots())
+        places = asyncio.Semaphore(places_for(self._job.engine.max_running, self._job.rollout.n))
+        running = replica.in_flight
         async with asyncio.TaskGroup() as tasks:
             while not self._stopping:
                 await places.acquire()
-                group = await self._backlog.take(lambda: not running)
+                group = await self._take(replica)
                 if group is None:
                     return
                 running.add(group.id)
@@ -260,6 +258,17 @@ class Replicas:
                 task.add_done_callback(lambda _: places.release())
                 if self._backlog.is_suspect(group.id):
                     await asyncio.wait([task])
+
+    async def _take(self, replica: _Replica) -> Group | None:
+        """The next group, when no other replica that wants one is at fewer."""
+        self._hungry.append(replica)
+        try:
+            return await self._backlog.take(
+                lambda: not replica.in_flight,
+                lambda: len(replica.in_flight) <= min(len(each.in_flight) for each in self._hungry),
+            )
+        finally:
+            self._hungry.remove(replica)
 
     async def _generate(self, replica: _Replica, group: Group) -> None:
         """Have one group generated and put into the queue."""

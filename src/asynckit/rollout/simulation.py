@@ -118,11 +118,6 @@ class Prediction:
         return max(self.ages, default=0)
 
 
-def places_for(max_running: int, n: int) -> int:
-    """Groups in flight per replica: twice what its engine runs at once, so that no place waits."""
-    return 2 * -(-max_running // n)
-
-
 def simulate(setup: Setup, groups: Sequence[SimulatedGroup]) -> Prediction:
     """Run the groups to their ends.
 
@@ -232,16 +227,19 @@ class _Simulation:
     # --- groups ---
 
     def _fill(self) -> None:
-        """Start what may start; the first replica with a free place gets it, as in the run."""
-        for replica in self._replicas:
-            while self._backlog and self._may_take(replica):
-                group = self._backlog.popleft()
-                name = group.request.id
-                if self._staleness:
-                    self._staleness.start(name)
-                self._open[name] = _Open(group)
-                replica.in_flight[name] = None
-                self._post(replica, partial(self._generate, replica, group))
+        """Start what may start; the replica that is at the fewest groups gets it, as in the run."""
+        while self._backlog:
+            takers = [replica for replica in self._replicas if self._may_take(replica)]
+            if not takers:
+                return
+            replica = min(takers, key=lambda taker: len(taker.in_flight))
+            group = self._backlog.popleft()
+            name = group.request.id
+            if self._staleness:
+                self._staleness.start(name)
+            self._open[name] = _Open(group)
+            replica.in_flight[name] = None
+            self._post(replica, partial(self._generate, replica, group))
 
     def _may_take(self, replica: _Replica) -> bool:
         free = len(replica.in_flight) < self._setup.places and not replica.holding
