@@ -11,12 +11,12 @@ from asynckit.engine.request import Request
 from asynckit.engine.simulated_config import SimulatedConfig
 from asynckit.errors import ConfigError
 from asynckit.rollout.config import AsyncTrainingConfig, LearnerConfig
+from asynckit.rollout.backlog import places_for
 from asynckit.rollout.simulation import (
     Learning,
     Prediction,
     Setup,
     SimulatedGroup,
-    places_for,
     simulate,
 )
 from asynckit.rollout.staleness import Policy, Schedule
