@@ -12,7 +12,7 @@ import torch
 from command_line import TINY, Run
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from asynckit.rollout import calculator
+from asynckit.rollout.episodes import calculator
 from asynckit.rollout.record import Trajectory
 from asynckit.rollout.sinks import read_trajectories
 

@@ -12,9 +12,9 @@ import pytest
 from asynckit.errors import InputError
 from asynckit.rollout.cluster import connect, disconnect
 from asynckit.rollout.config import RayConfig, RewardConfig
-from asynckit.rollout.prompts import Prompt
-from asynckit.rollout.reward_pool import RewardPool
-from asynckit.rollout.rewards import Failure, RewardInput, Score
+from asynckit.rollout.prompting.prompts import Prompt
+from asynckit.rollout.scoring.reward_pool import RewardPool
+from asynckit.rollout.scoring.rewards import Failure, RewardInput, Score
 
 PROMPT = Prompt(0, "2 + 3?", None, "5", "sums", {}, "f.jsonl:1")
 

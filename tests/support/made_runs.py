@@ -7,7 +7,7 @@ from asynckit.config.load import load_config
 from asynckit.rollout.group import GroupStatus, advantages, group_seed
 from asynckit.rollout.ledger import NAME as LEDGER
 from asynckit.rollout.ledger import Ledger
-from asynckit.rollout.prompts import Prompt
+from asynckit.rollout.prompting.prompts import Prompt
 from asynckit.rollout.record import EngineInfo, Timing, Trajectory, group_id, trajectory_uid
 from asynckit.rollout.recovery import regroup
 from asynckit.rollout.run_directory import RunDirectory

@@ -17,10 +17,10 @@ from asynckit.commands import runs
 from asynckit.config.load import load_config
 from asynckit.config.schema import Root
 from asynckit.errors import AsynckitError, ConfigError
-from asynckit.rollout.audit import CLAIMS
-from asynckit.rollout.export import TARGETS
+from asynckit.rollout.afterwards.audit import CLAIMS
+from asynckit.rollout.afterwards.export import TARGETS
+from asynckit.rollout.afterwards.run_view import SORTS
 from asynckit.rollout.record import STATUSES, EngineInfo, Timing, Trajectory
-from asynckit.rollout.run_view import SORTS
 from asynckit.rollout.sinks import TrajectorySink
 
 ROOT = Path(__file__).parents[2]

@@ -162,8 +162,8 @@ def _refuse_combinations(*, simulate: bool, from_run: Path | None, dry_run: bool
 def _forecast(loaded: "LoadedConfig", from_run: Path | None, *, json: bool, quiet: bool) -> None:
     """Print how the run would go."""
     from asynckit.config.load import load_config
-    from asynckit.rollout.forecast import RecordedRun, forecast
-    from asynckit.rollout.forecast_table import render, warnings
+    from asynckit.rollout.planning.forecast import RecordedRun, forecast
+    from asynckit.rollout.planning.forecast_table import render, warnings
     from asynckit.rollout.run_directory import RunDirectory
 
     root, recorded = loaded.root, None
@@ -194,8 +194,8 @@ def _forecast(loaded: "LoadedConfig", from_run: Path | None, *, json: bool, quie
 
 def _dry_run(loaded: "LoadedConfig", *, overwrite: bool, resume: bool, json: bool, quiet: bool) -> None:
     """Print what was found, and end with the error that weighs most."""
-    from asynckit.rollout.dry_run import dry_run
-    from asynckit.rollout.findings import render
+    from asynckit.rollout.planning.dry_run import dry_run
+    from asynckit.rollout.planning.findings import render
 
     root = loaded.root
     found = dry_run(

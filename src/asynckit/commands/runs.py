@@ -12,8 +12,8 @@ from asynckit.errors import UsageError
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from asynckit.rollout.run_reader import Run
-    from asynckit.rollout.run_view import Choice
+    from asynckit.rollout.afterwards.run_reader import Run
+    from asynckit.rollout.afterwards.run_view import Choice
 
 app = typer.Typer(
     add_completion=False, no_args_is_help=True, help="List, show, audit and export what rollout left behind."
@@ -58,7 +58,7 @@ def list_(
     verbose: options.Verbose = False,
 ) -> None:
     """List runs, the newest first; also those that are running or were killed."""
-    from asynckit.rollout.run_listing import list_runs, render, to_dict
+    from asynckit.rollout.afterwards.run_listing import list_runs, render, to_dict
 
     _begin(config_files, settings, verbose=verbose)
     found = list_runs(folder)
@@ -94,9 +94,9 @@ def show(
     verbose: options.Verbose = False,
 ) -> None:
     """Show a run's summary and groups, or the conversations of one group."""
+    from asynckit.rollout.afterwards.run_reader import find_run
+    from asynckit.rollout.afterwards.run_view import SORTS, Choice, find_group, group_samples
     from asynckit.rollout.record import STATUSES
-    from asynckit.rollout.run_reader import find_run
-    from asynckit.rollout.run_view import SORTS, Choice, find_group, group_samples
 
     _begin(config_files, settings, verbose=verbose)
     _one_of(sort, SORTS, "--sort")
@@ -109,8 +109,8 @@ def show(
     if group is None:
         _show_groups(found, choice, json=json)
         return
-    from asynckit.rollout.run_view import samples_to_dict
-    from asynckit.rollout.transcript import print_samples
+    from asynckit.rollout.afterwards.run_view import samples_to_dict
+    from asynckit.rollout.afterwards.transcript import print_samples
 
     its = find_group(found, group)
     samples = group_samples(its, choice, sample)
@@ -121,9 +121,9 @@ def show(
 
 
 def _show_groups(run: "Run", choice: "Choice", *, json: bool) -> None:
-    from asynckit.rollout.run_listing import list_runs, render
-    from asynckit.rollout.run_view import group_rows, rows_to_dict
-    from asynckit.rollout.transcript import groups_table, summary_table
+    from asynckit.rollout.afterwards.run_listing import list_runs, render
+    from asynckit.rollout.afterwards.run_view import group_rows, rows_to_dict
+    from asynckit.rollout.afterwards.transcript import groups_table, summary_table
 
     rows = group_rows(run, choice)
     if json:
@@ -146,10 +146,10 @@ def audit(
 ) -> None:
     """Prove from its files that a run is whole and keeps its promises; exit code 1 if not."""
     from asynckit.config.recorded import read_recorded
-    from asynckit.rollout.audit import audit as check_run
-    from asynckit.rollout.audit_records import terms_of
-    from asynckit.rollout.audit_report import render
-    from asynckit.rollout.run_reader import find_run
+    from asynckit.rollout.afterwards.audit import audit as check_run
+    from asynckit.rollout.afterwards.audit_records import terms_of
+    from asynckit.rollout.afterwards.audit_report import render
+    from asynckit.rollout.afterwards.run_reader import find_run
 
     _begin(config_files, settings, verbose=verbose)
     found = find_run(run)
@@ -202,10 +202,10 @@ def export(
     verbose: options.Verbose = False,
 ) -> None:
     """Write a run's samples in the shape that a trainer reads."""
-    from asynckit.rollout.export import export as write
-    from asynckit.rollout.export import place_for
+    from asynckit.rollout.afterwards.export import export as write
+    from asynckit.rollout.afterwards.export import place_for
+    from asynckit.rollout.afterwards.run_reader import find_run
     from asynckit.rollout.record import STATUSES
-    from asynckit.rollout.run_reader import find_run
 
     _begin(config_files, settings, verbose=verbose)
     statuses = None if status is None else tuple(status.split(","))

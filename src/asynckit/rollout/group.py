@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from asynckit.rollout.prompts import Prompt
+from asynckit.rollout.prompting.prompts import Prompt
 from asynckit.rollout.record import Trajectory, group_id
 
 

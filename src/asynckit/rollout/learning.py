@@ -12,8 +12,8 @@ from typing import Any
 
 from asynckit.rollout.backlog import Backlog
 from asynckit.rollout.group import FinishedGroup, GroupStatus, consumed_at, ended_as, oldest_version
+from asynckit.rollout.observing.trace import TraceWriter, traced
 from asynckit.rollout.staleness import Staleness
-from asynckit.rollout.trace import TraceWriter, traced
 
 Settle = Callable[[Sequence[FinishedGroup]], Awaitable[None]]
 Publish = Callable[[int, Any], Awaitable[None]]

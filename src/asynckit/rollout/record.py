@@ -9,7 +9,7 @@ from itertools import pairwise
 from typing import Any
 
 from asynckit.errors import InputError
-from asynckit.rollout.prompts import Prompt
+from asynckit.rollout.prompting.prompts import Prompt
 
 SCHEMA = "asynckit.trajectory/1"
 STATUSES = ("completed", "truncated", "failed", "cancelled", "stale", "filtered")

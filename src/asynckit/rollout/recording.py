@@ -6,11 +6,11 @@ from typing import Any
 
 from asynckit.engine.config import SamplingParams
 from asynckit.engine.request import Finish
-from asynckit.rollout.episode import Episode, version_spans
+from asynckit.rollout.episodes.episode import Episode, version_spans
 from asynckit.rollout.group import FinishedGroup, Group, GroupStatus, advantages, all_equal, ended_as
 from asynckit.rollout.job import Job
 from asynckit.rollout.record import EngineInfo, Timing, Trajectory, trajectory_uid
-from asynckit.rollout.rewards import Failure, Score
+from asynckit.rollout.scoring.rewards import Failure, Score
 
 
 def sampling_of(job: Job, group: Group) -> SamplingParams:

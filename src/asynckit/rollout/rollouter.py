@@ -22,21 +22,21 @@ from asynckit.engine.completion import Completion
 from asynckit.engine.request import Finish, OnUpdate, Request
 from asynckit.errors import InputError, RequestError
 from asynckit.models.tokenizer import load_tokenizer, tokenizer_digest
-from asynckit.rollout.conversations import Conversations
-from asynckit.rollout.encoding import encode_prompt, require_chat_template
-from asynckit.rollout.environment_processes import EnvironmentProcesses
-from asynckit.rollout.episode import Episode
-from asynckit.rollout.generator import Generator
-from asynckit.rollout.generators import find_model, open_generator
+from asynckit.rollout.engines.generator import Generator
+from asynckit.rollout.engines.generators import find_model, open_generator
+from asynckit.rollout.episodes.conversations import Conversations
+from asynckit.rollout.episodes.environment_processes import EnvironmentProcesses
+from asynckit.rollout.episodes.episode import Episode
+from asynckit.rollout.episodes.turns import text_of
 from asynckit.rollout.group import Group, GroupStatus
 from asynckit.rollout.job import Job
 from asynckit.rollout.logs import log_to_file
-from asynckit.rollout.prompts import Prompt
+from asynckit.rollout.prompting.encoding import encode_prompt, require_chat_template
+from asynckit.rollout.prompting.prompts import Prompt
 from asynckit.rollout.record import EngineInfo
 from asynckit.rollout.recording import finished_group, sampling_of
-from asynckit.rollout.reward_pool import RewardPool
-from asynckit.rollout.rewards import Failure, RewardInput, Score
-from asynckit.rollout.turns import text_of
+from asynckit.rollout.scoring.reward_pool import RewardPool
+from asynckit.rollout.scoring.rewards import Failure, RewardInput, Score
 
 log = logging.getLogger(__name__)
 

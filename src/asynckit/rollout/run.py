@@ -23,21 +23,21 @@ from asynckit.rollout.config import (
     RewardConfig,
     RolloutConfig,
 )
-from asynckit.rollout.environments import check_environment
-from asynckit.rollout.generators import find_model
+from asynckit.rollout.engines.generators import find_model
+from asynckit.rollout.engines.openai_servers import server_urls
+from asynckit.rollout.episodes.environments import check_environment
 from asynckit.rollout.group import GroupStatus
 from asynckit.rollout.job import Job
 from asynckit.rollout.ledger import NAME as LEDGER
 from asynckit.rollout.ledger import Ledger
-from asynckit.rollout.live_table import LiveTable
-from asynckit.rollout.loggers import require_loggers
+from asynckit.rollout.observing.live_table import LiveTable
+from asynckit.rollout.observing.loggers import require_loggers
 from asynckit.rollout.openai_config import OpenAIConfig
-from asynckit.rollout.openai_servers import server_urls
-from asynckit.rollout.prompt_stream import PromptStream
-from asynckit.rollout.prompts import load_prompts
+from asynckit.rollout.prompting.prompt_stream import PromptStream
+from asynckit.rollout.prompting.prompts import load_prompts
 from asynckit.rollout.recovery import recover, summarize
-from asynckit.rollout.reward_loading import check_rewards, choose_rewards, weights_of
 from asynckit.rollout.run_directory import RunDirectory
+from asynckit.rollout.scoring.reward_loading import check_rewards, choose_rewards, weights_of
 from asynckit.rollout.simulated_learner import step_seconds
 from asynckit.rollout.summary import Summary, how_to_resume
 from asynckit.rollout.supply import Supply

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from asynckit.errors import Interrupted, WorkFailed
 from asynckit.rollout.group import FinishedGroup, GroupStatus
-from asynckit.rollout.snapshot import Snapshot
+from asynckit.rollout.observing.snapshot import Snapshot
 
 if TYPE_CHECKING:
     from rich.table import Table

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from asynckit.errors import InputError
 from asynckit.rollout.group import Group, group_seed
 from asynckit.rollout.job import Job
-from asynckit.rollout.prompt_stream import PromptStream
+from asynckit.rollout.prompting.prompt_stream import PromptStream
 from asynckit.rollout.record import group_id
 
 _REPLACEMENTS_PER_GROUP = 10

@@ -49,19 +49,19 @@ from asynckit.rollout.ledger import NAME as LEDGER
 from asynckit.rollout.ledger import Ledger
 from asynckit.rollout.logs import log_to_file
 from asynckit.rollout.message_queue import MessageQueue
-from asynckit.rollout.monitor import Monitor
+from asynckit.rollout.observing.monitor import Monitor
+from asynckit.rollout.observing.snapshot import Snapshot
+from asynckit.rollout.observing.trace import traced
+from asynckit.rollout.observing.watchdog import Standstill, what_is_stuck
 from asynckit.rollout.record import Trajectory
 from asynckit.rollout.recovery import recover, regroup, summarize
 from asynckit.rollout.replicas import Replicas
 from asynckit.rollout.run_directory import RunDirectory
 from asynckit.rollout.simulated_learner import SimulatedLearner
 from asynckit.rollout.sinks import TrajectorySink
-from asynckit.rollout.snapshot import Snapshot
 from asynckit.rollout.staleness import Schedule, Staleness
 from asynckit.rollout.summary import Summary
 from asynckit.rollout.supply import Supply
-from asynckit.rollout.trace import traced
-from asynckit.rollout.watchdog import Standstill, what_is_stuck
 
 _BATCH = 64  # groups taken from the queue at a time
 _WATCH_SECONDS = 5.0

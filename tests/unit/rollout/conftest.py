@@ -11,8 +11,8 @@ from openai_server import FINE, OpenAIServer
 from asynckit.engine.config import SamplingParams
 from asynckit.models.config import ModelConfig
 from asynckit.models.tokenizer import load_tokenizer
+from asynckit.rollout.engines.openai_engine import OpenAIGenerator
 from asynckit.rollout.openai_config import OpenAIConfig
-from asynckit.rollout.openai_engine import OpenAIGenerator
 
 SAMPLING = SamplingParams(temperature=0.8, top_k=20, max_tokens=6, min_tokens=2, seed=7)
 Open = Callable[..., Any]

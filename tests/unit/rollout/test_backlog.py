@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from asynckit.rollout.backlog import Backlog
 from asynckit.rollout.group import Group
-from asynckit.rollout.prompts import Prompt
+from asynckit.rollout.prompting.prompts import Prompt
 
 
 def group(name: str) -> Group:

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from asynckit.rollout.group import advantages, group_seed
-from asynckit.rollout.prompts import Prompt
+from asynckit.rollout.prompting.prompts import Prompt
 
 
 @given(st.lists(st.floats(-100, 100), min_size=2, max_size=20))

@@ -9,7 +9,7 @@ import pytest
 from asynckit.rollout.backlog import Backlog
 from asynckit.rollout.group import FinishedGroup, Group, GroupStatus
 from asynckit.rollout.learning import Learning, StartsInTime
-from asynckit.rollout.prompts import Prompt
+from asynckit.rollout.prompting.prompts import Prompt
 from asynckit.rollout.record import EngineInfo, Trajectory
 from asynckit.rollout.staleness import Policy, Schedule, Staleness
 

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from asynckit.errors import InputError
-from asynckit.rollout.prompts import Prompt
+from asynckit.rollout.prompting.prompts import Prompt
 from asynckit.rollout.record import (
     SCHEMA,
     STATUSES,

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from asynckit.config.load import load_config
 from asynckit.errors import InputError
 from asynckit.rollout.job import Job
-from asynckit.rollout.prompt_stream import PromptStream
-from asynckit.rollout.prompts import Prompt
+from asynckit.rollout.prompting.prompt_stream import PromptStream
+from asynckit.rollout.prompting.prompts import Prompt
 from asynckit.rollout.supply import Supply
 
 

@@ -1,0 +1,1 @@
+"""After a run: listing, reading, auditing and exporting what it left behind."""

@@ -1,0 +1,1 @@
+"""What a rollouter generates with: engines here, and engines at the other end of a network."""

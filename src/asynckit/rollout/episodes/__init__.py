@@ -1,0 +1,1 @@
+"""One sample between its prompt and its score; with an environment, over several turns."""

@@ -1,0 +1,1 @@
+"""Before a run: checks, and forecasts in virtual time."""

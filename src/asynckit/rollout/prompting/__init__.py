@@ -1,0 +1,1 @@
+"""Prompts: read, mixed, filtered, in their order, and as token ids."""

@@ -1,0 +1,1 @@
+"""Rewards: from a name in the configuration to numbers in a record."""
