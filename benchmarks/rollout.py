@@ -41,7 +41,6 @@ LONG_TAIL = (
     "learner.kind=simulated",
     "learner.batch_size=16",
     "learner.step_seconds=constant(2.5)",
-    "async_training.trigger_parameter_sync_step=1",
     "async_training.staleness_threshold=1",
     "async_training.max_staleness=1",
 )
@@ -54,7 +53,7 @@ INSTANT = (
     "simulated.response_tokens=constant(8)",
     "engine.max_running=256",
 )
-ENGINE_GROUPS, ENGINE_SAMPLES, ENGINE_TOKENS = 32, 4, 64
+ENGINE_GROUPS, ENGINE_SAMPLES, ENGINE_TOKENS = 64, 4, 128
 
 
 def main() -> None:
@@ -97,8 +96,8 @@ def measure_asynchrony() -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = []
     for name, settings in (
         ("sync", ("rollout.mode=sync",)),
-        ("async, pace", ("async_training.policy=pace",)),
-        ("async, wait", ("async_training.policy=wait",)),
+        ("async, a version per batch", ("async_training.trigger_parameter_sync_step=1",)),
+        ("async, a version per four batches", ("async_training.trigger_parameter_sync_step=4",)),
     ):
         summary = rollout(LONG_TAIL_GROUPS, *LONG_TAIL, *settings)
         seconds = summary["response_tokens"] / summary["tokens_per_second"]

@@ -3,8 +3,8 @@
 A matrix product may choose its order of summation by the number of rows, which changes the last bits of a
 row. Which layers do, and up to how many rows, is tried at load. Most do for a few rows only: those are padded
 to the number from which on all agree. A layer that goes on to differ gets tiles of a fixed number of rows.
-Everything else in a
-deterministic pass works row by row anyway: attention by our kernel, norms, gates, rotary embedding, sampling.
+Everything else in a deterministic pass works row by row anyway: attention by our kernel, norms, gates, rotary
+embedding, sampling.
 """
 
 import functools

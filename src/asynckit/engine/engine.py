@@ -14,8 +14,6 @@ from functools import partial
 from pathlib import Path
 
 import torch
-from transformers import PreTrainedModel
-from transformers.pytorch_utils import Conv1D
 
 from asynckit.engine.adapters import AdapterStore
 from asynckit.engine.admission import check_room
@@ -23,16 +21,13 @@ from asynckit.engine.blocks import BlockPool
 from asynckit.engine.compiled import check_compile, compile_layers
 from asynckit.engine.config import EngineConfig
 from asynckit.engine.decode_graphs import CudaCapture, DecodeGraphs
-from asynckit.engine.deterministic import fix_shapes
 from asynckit.engine.grammar import Grammars, Matcher
 from asynckit.engine.kv_cache import KVCache
-from asynckit.engine.linear import PackedLinear, optimize
 from asynckit.engine.lora_layers import LoraLayers
-from asynckit.engine.memory import available_bytes, give_back_freed_memory, keep_freed_memory
+from asynckit.engine.memory import give_back_freed_memory
 from asynckit.engine.model import ModelRunner, cache_shape, choose_device, choose_dtype, load_model
-from asynckit.engine.native import Kernels, load_kernels, supports
-from asynckit.engine.native_layers import speed_up_attention
 from asynckit.engine.open_requests import OpenRequests
+from asynckit.engine.preparation import block_count, make_deterministic, max_model_len, speed_up
 from asynckit.engine.prompt_scores import logit_rows, record_prompt_scores
 from asynckit.engine.request import Finish, Likeliest, OnUpdate, Request, Sequence, TokenEvent
 from asynckit.engine.sample_state import SampleState
@@ -43,7 +38,7 @@ from asynckit.engine.staging import index
 from asynckit.engine.text import StopStrings
 from asynckit.engine.validate import check_request, ending_ids
 from asynckit.engine.weights import WeightSlots, open_source
-from asynckit.errors import ConfigError, DependencyError, InputError
+from asynckit.errors import InputError
 from asynckit.models.config import ModelConfig
 from asynckit.models.resolve import LocalModel
 from asynckit.models.tokenizer import eos_token_ids, load_tokenizer
@@ -108,9 +103,9 @@ class Engine:
             model.path, dtype=dtype, device=device, trust_remote_code=model_config.trust_remote_code
         )
         tokenizer = load_tokenizer(model, model_config)
-        longest = _max_model_len(config, int(network.config.max_position_embeddings))
+        longest = max_model_len(config, int(network.config.max_position_embeddings))
         shape = cache_shape(network.config)
-        blocks = _block_count(config, longest, shape.bytes_per_token(dtype.itemsize), device)
+        blocks = block_count(config, longest, shape.bytes_per_token(dtype.itemsize), device)
         replays = config.cuda_graphs and device.type == "cuda"
         spare = int(replays)  # a block for the graphs' rows that no sequence needs
         cache = KVCache(shape, blocks + spare, config.block_size, dtype, device)
@@ -121,10 +116,10 @@ class Engine:
             max_model_len=longest,
         )
         weights = WeightSlots(network)
-        kernels = _speed_up(network, weights, config, model_config)
+        kernels = speed_up(network, weights, config, model_config)
         weights.add_parameters(network)
         if config.deterministic:
-            _make_deterministic(network, kernels, config.block_size)
+            make_deterministic(network, kernels, config.block_size)
         if config.compile:
             compile_layers(network)
         new_capture = partial(CudaCapture, device)
@@ -348,60 +343,3 @@ class Engine:
 def _reason(error: Exception) -> str:
     """One line for the requests that an error ends."""
     return f"{type(error).__name__}: {error}".splitlines()[0]
-
-
-def _speed_up(
-    network: PreTrainedModel, weights: WeightSlots, config: EngineConfig, model_config: ModelConfig
-) -> Kernels | None:
-    """Make a CPU model's layers fast; returns the kernels for its type, if there are any."""
-    if network.device.type != "cpu" or not config.optimize:
-        return None
-    keep_freed_memory()
-    kernels = load_kernels(network.dtype, model_config.cache_dir)
-    optimize(network, kernels, weights)
-    if kernels:
-        speed_up_attention(network, cache_shape(network.config), network.dtype)
-    return kernels
-
-
-def _make_deterministic(network: PreTrainedModel, kernels: Kernels | None, block_size: int) -> None:
-    packed = any(isinstance(module, PackedLinear) for module in network.modules())
-    odd = any(isinstance(module, Conv1D) for module in network.modules())
-    if not (kernels and packed and supports(cache_shape(network.config).head_dim, block_size)) or odd:
-        raise DependencyError(
-            "engine.deterministic needs packed weights and the compiled attention kernel, which this model, "
-            "CPU or configuration does not allow",
-            where="engine.deterministic",
-            mend="run a Llama-like model in bfloat16 or float32 on a CPU with a C compiler, with "
-            "engine.optimize=true and an engine.block_size divisible by 16",
-        )
-    fix_shapes(network, network.dtype)
-
-
-def _max_model_len(config: EngineConfig, models_own: int) -> int:
-    if config.max_model_len is None:
-        return models_own
-    if config.max_model_len > models_own:
-        raise ConfigError(
-            f"engine.max_model_len is {config.max_model_len}, but the model was made for {models_own} tokens",
-            mend=f"set it to {models_own} or less",
-        )
-    return config.max_model_len
-
-
-def _block_count(config: EngineConfig, longest: int, bytes_per_token: int, device: torch.device) -> int:
-    """Blocks that the cache gets: as configured, else what half of the free memory holds.
-
-    Never more than ``max_running`` sequences of the longest kind can use.
-    """
-    if config.kv_cache_tokens:
-        return max(1, config.kv_cache_tokens // config.block_size)
-    free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else available_bytes()
-    per_sequence = -(-longest // config.block_size) + 1
-    blocks = min(free // 2 // (bytes_per_token * config.block_size), per_sequence * config.max_running)
-    if blocks < 1:
-        raise ConfigError(
-            f"{free / 2**20:.0f} MiB of free memory hold no KV cache",
-            mend="free memory or set engine.kv_cache_tokens",
-        )
-    return blocks

@@ -162,6 +162,14 @@ class RolloutConfig:
             "identity": False,
         },
     )
+    placement: str = field(
+        default="pack",
+        metadata={
+            "help": "where Ray puts the engines: together where there is room, or spread over the machines",
+            "choices": ("pack", "spread"),
+            "identity": False,
+        },
+    )
     queue_size: int = field(
         default=64,
         metadata={"help": "finished groups that may wait to be written", "min": 1, "identity": False},

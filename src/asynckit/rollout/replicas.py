@@ -192,7 +192,9 @@ class Replicas:
         """
         replica.state = "starting"
         resources = replica_resources(self._job.engine, self._job.rollout, ray.nodes())
-        actor = ray.remote(FullyAsyncRollouter).options(max_concurrency=10_000, **resources)
+        strategy = "SPREAD" if self._job.rollout.placement == "spread" else "DEFAULT"
+        options = {"max_concurrency": 10_000, "scheduling_strategy": strategy, **resources}
+        actor = ray.remote(FullyAsyncRollouter).options(**options)
         replica.actor = actor.remote(job=self._job, queue=queue, name=replica.name)
         started = as_future(replica.actor.start.remote())
         done = asyncio.ensure_future(self._backlog.until_done())

@@ -42,6 +42,7 @@ from asynckit.rollout.simulated_learner import step_seconds
 from asynckit.rollout.summary import Summary, how_to_resume
 from asynckit.rollout.supply import Supply
 
+_REFRESH_SECONDS = 0.2  # asking more often would take the engines' time
 _STOP_SECONDS = 20.0  # a stopping run gets this long to finish its clean-up
 
 
@@ -251,7 +252,7 @@ def _show_progress(runner: Any, result: Any, table: LiveTable, accept: Callable[
     import ray
 
     ended = -1
-    while not ray.wait([result], timeout=0)[0]:
+    while not ray.wait([result], timeout=_REFRESH_SECONDS)[0]:
         update = runner.progress.remote(ended)
         ready, _ = ray.wait([update, result], num_returns=1)
         if update not in ready:

@@ -56,14 +56,17 @@ class Schedule:
 
     @classmethod
     def of(cls, config: AsyncTrainingConfig, learner: LearnerConfig, *, mode: str) -> "Schedule":
-        """The schedule of a configuration; in mode ``sync`` generation and training take turns."""
+        """The schedule of a configuration.
+
+        In mode ``sync`` generation and training take turns, batch by batch: each batch is generated with the
+        weights that the one before has trained.
+        """
         batch = learner.batch_size * config.require_batches
-        threshold = 0.0 if mode == "sync" else config.staleness_threshold
-        most = (
-            math.ceil(threshold) if config.max_staleness is None or mode == "sync" else config.max_staleness
-        )
-        policy = Policy.PACE if mode == "sync" else Policy(config.policy)
-        return cls(batch, batch * config.trigger_parameter_sync_step, threshold, most, policy)
+        if mode == "sync":
+            return cls(batch, batch, 0.0, 0, Policy.PACE)
+        threshold, most = config.staleness_threshold, config.max_staleness
+        most = math.ceil(threshold) if most is None else most
+        return cls(batch, batch * config.trigger_parameter_sync_step, threshold, most, Policy(config.policy))
 
 
 @dataclass(frozen=True)

@@ -126,7 +126,7 @@ def test_pace_uses_groups_in_the_order_of_their_starts(
 def test_sync_lets_generation_and_training_take_turns() -> None:
     """With mode=sync nothing starts before the version that was trained on the last batch is out."""
     schedule = Schedule.of(
-        AsyncTrainingConfig(trigger_parameter_sync_step=1, max_staleness=3, policy="drop"),
+        AsyncTrainingConfig(trigger_parameter_sync_step=4, max_staleness=3, policy="drop"),
         LearnerConfig(batch_size=2),
         mode="sync",
     )

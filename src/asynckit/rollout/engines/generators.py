@@ -1,6 +1,6 @@
 """Which generator a run asks for, and what that needs of the model."""
 
-import asyncio
+from functools import partial
 from typing import Any
 
 from asynckit.engine.driver import EngineDriver
@@ -58,4 +58,4 @@ async def open_generator(job: Job, local: LocalModel | None, tokenizer: Any) -> 
         return await VLLMGenerator.open(job.engine, job.model, local, job.sampling, tokenizer)
     from asynckit.engine.engine import Engine  # imports torch, which the others do without
 
-    return EngineDriver(await asyncio.to_thread(Engine.load, job.engine, job.model, local))
+    return await EngineDriver.load(partial(Engine.load, job.engine, job.model, local))
