@@ -137,9 +137,8 @@ class Backlog:
 
 
 def places_for(max_running: int, n: int) -> int:
-    """Groups in flight per replica: a quarter more than its engine runs at once, so that no place waits.
+    """Groups in flight per replica: twice what its engine runs at once.
 
-    Not many more: what waits in one engine can't run in another that has become idle.
+    A group holds its place until its longest sample has ended, so with fewer an engine would run empty.
     """
-    running = -(-max_running // n)
-    return running + running // 4 + 1
+    return 2 * -(-max_running // n)

@@ -214,7 +214,7 @@ def _example(example: Example) -> str:
 
 
 def _page(title: str, body: Iterable[str]) -> str:
-    style = files("asynckit.rollout").joinpath("report.css").read_text(encoding="utf-8")
+    style = files("asynckit.rollout.observing").joinpath("report.css").read_text(encoding="utf-8")
     return (
         '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
         f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">'

@@ -114,15 +114,13 @@ def test_async_is_not_slower_than_sync_on_long_tails(policy: Policy, threshold: 
 
 
 def test_sync_takes_turns() -> None:
-    """Generation of a version, then its training, then the next: the times add up, and no token is old."""
+    """Generation of a batch, then its training, then the next: the times add up, and no token is old."""
     equal = replace(SIMULATED, response_tokens="constant(10)", step_seconds="constant(1)", sequence_seconds=0)
     setup = Setup(replace(ENGINE, max_running=100), equal, 1, 100, learning=learning("sync"))
     found = simulate(setup, groups(32))
-    prefill = 16 * 6 * 0.01
-    # Per version: the batches are there after the last token and are trained on one after the other.
-    assert found.makespan == pytest.approx(2 * (10 + prefill + 4 * 20))
-    assert found.batches == 8
-    assert found.versions == 2
+    prefill = 4 * 6 * 0.01
+    assert found.makespan == pytest.approx(8 * (10 + prefill + 20))
+    assert found.batches == found.versions == 8
     assert found.learner_idle == pytest.approx(1 - 160 / found.makespan)
 
 
