@@ -53,7 +53,7 @@ INSTANT = (
     "simulated.response_tokens=constant(8)",
     "engine.max_running=256",
 )
-ENGINE_GROUPS, ENGINE_SAMPLES, ENGINE_TOKENS = 64, 4, 128
+ENGINE_GROUPS, ENGINE_SAMPLES, ENGINE_TOKENS = 128, 4, 128
 
 
 def main() -> None:

@@ -10,6 +10,7 @@ generated; without, they wait until it has ended, and groups that arrive meanwhi
 
 import asyncio
 import logging
+import pickle
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator, Mapping
@@ -136,7 +137,8 @@ class FullyAsyncRollouter:
         if failures:
             log.warning("%s: %d samples failed: %s", group.prompt.where, len(failures), failures[0])
         with self._counted("queueing"):
-            await self._queue.put.remote(finished)
+            # As bytes, which the queue holds without looking at them: unpacking and packing would take it longer.
+            await self._queue.put.remote(pickle.dumps(finished))
         return finished.status
 
     async def update_weights(self, version: int, new: Mapping[str, Any] | None) -> None:
