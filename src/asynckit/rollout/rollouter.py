@@ -137,7 +137,7 @@ class FullyAsyncRollouter:
         if failures:
             log.warning("%s: %d samples failed: %s", group.prompt.where, len(failures), failures[0])
         with self._counted("queueing"):
-            # As bytes, which the queue holds without looking at them: unpacking and packing would take it longer.
+            # As bytes, which the queue holds unread: to unpack and pack them would take it longer.
             await self._queue.put.remote(pickle.dumps(finished))
         return finished.status
 
