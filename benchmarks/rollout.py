@@ -99,16 +99,18 @@ def measure_asynchrony() -> list[dict[str, Any]]:
         ("async, a version per batch", ("async_training.trigger_parameter_sync_step=1",)),
         ("async, a version per four batches", ("async_training.trigger_parameter_sync_step=4",)),
     ):
+        forecast = rollout(LONG_TAIL_GROUPS, *LONG_TAIL, *settings, "--simulate")["prediction"]["makespan"]
         summary = rollout(LONG_TAIL_GROUPS, *LONG_TAIL, *settings)
         seconds = summary["response_tokens"] / summary["tokens_per_second"]
         row = {
             "schedule": name,
             "makespan_seconds": seconds,
+            "forecast_seconds": forecast,
             "idle_ratio": summary["idle_ratio"],
             "staleness": summary["staleness"],
             "ratio": (rows[0]["makespan_seconds"] if rows else seconds) / seconds,
         }
-        print(f"{name}: {seconds:.1f} s, ratio {row['ratio']:.2f}, ages {row['staleness']}", flush=True)
+        print(f"{name}: {seconds:.1f} s (forecast {forecast:.1f}), ratio {row['ratio']:.2f}", flush=True)
         rows.append(row)
     return rows
 
@@ -207,8 +209,11 @@ def memory_growth(samples: list[dict[str, float]]) -> dict[str, list[int]]:
 
 def asynchrony_line(row: dict[str, Any]) -> str:
     """One schedule."""
+    forecast = (
+        f"{row['forecast_seconds']:.1f} s ({row['forecast_seconds'] / row['makespan_seconds'] - 1:+.1%})"
+    )
     seconds, idle = f"{row['makespan_seconds']:.1f} s", f"{row['idle_ratio']:.0%}"
-    return f"| {row['schedule']} | {seconds} | {idle} | {row['staleness']} | **{row['ratio']:.2f}** |"
+    return f"| {row['schedule']} | {seconds} | {forecast} | {idle} | {row['staleness']} | **{row['ratio']:.2f}** |"
 
 
 def to_markdown(results: dict[str, Any]) -> str:
@@ -216,8 +221,8 @@ def to_markdown(results: dict[str, Any]) -> str:
     lines = [f"# Rollout, {results['date']}", "", "| machine | |", "|---|---|"]
     lines += [f"| {name.replace('_', ' ')} | {value} |" for name, value in results["machine"].items()]
     if rows := results.get("asynchrony"):
-        lines += ["", "| schedule | makespan | engines idle | tokens by age in versions | ratio |"]
-        lines += ["|---|---|---|---|---|", *map(asynchrony_line, rows)]
+        lines += ["", "| schedule | makespan | forecast | engines idle | tokens by age | ratio |"]
+        lines += ["|---|---|---|---|---|---|", *map(asynchrony_line, rows)]
     if found := results.get("coordination"):
         rate, memory = f"**{found['per_second']:,.0f} per second**", found["memory_mib"]
         lines += ["", f"{found['trajectories']:,} trajectories with an engine that takes no time: {rate}."]
