@@ -209,11 +209,16 @@ def memory_growth(samples: list[dict[str, float]]) -> dict[str, list[int]]:
 
 def asynchrony_line(row: dict[str, Any]) -> str:
     """One schedule."""
-    forecast = (
-        f"{row['forecast_seconds']:.1f} s ({row['forecast_seconds'] / row['makespan_seconds'] - 1:+.1%})"
-    )
-    seconds, idle = f"{row['makespan_seconds']:.1f} s", f"{row['idle_ratio']:.0%}"
-    return f"| {row['schedule']} | {seconds} | {forecast} | {idle} | {row['staleness']} | **{row['ratio']:.2f}** |"
+    error = row["forecast_seconds"] / row["makespan_seconds"] - 1
+    cells = [
+        row["schedule"],
+        f"{row['makespan_seconds']:.1f} s",
+        f"{row['forecast_seconds']:.1f} s ({error:+.1%})",
+        f"{row['idle_ratio']:.0%}",
+        str(row["staleness"]),
+        f"**{row['ratio']:.2f}**",
+    ]
+    return f"| {' | '.join(cells)} |"
 
 
 def to_markdown(results: dict[str, Any]) -> str:
