@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from asynckit.rollout.afterwards.run_view import Choice
 
 app = typer.Typer(
-    add_completion=False, no_args_is_help=True, help="List, show, audit and export what rollout left behind."
+    add_completion=False, no_args_is_help=True, help="List, show, audit, report and export what rollout left behind."
 )
 
 RunName = Annotated[str, typer.Argument(metavar="RUN", help="Folder of a run, or its name under runs/.")]
@@ -174,6 +174,27 @@ def audit(
     else:
         _print(*render(result))
     result.raise_for_findings()
+
+
+@app.command()
+def report(
+    run: RunName,
+    config_files: options.ConfigFiles = None,
+    settings: options.Settings = None,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+    verbose: options.Verbose = False,
+) -> None:
+    """Make report.html from a run's files: of one that was killed, or that is still going on."""
+    from asynckit.rollout.afterwards.run_reader import find_run
+    from asynckit.rollout.observing.report import write_report
+
+    _begin(config_files, settings, verbose=verbose)
+    path = write_report(find_run(run).path)
+    if json:
+        console.print_json({"schema": "asynckit.report/1", "path": str(path)})
+    elif not quiet:
+        console.stdout().print(str(path), markup=False, soft_wrap=True)
 
 
 @app.command()
