@@ -16,7 +16,9 @@ if TYPE_CHECKING:
     from asynckit.rollout.afterwards.run_view import Choice
 
 app = typer.Typer(
-    add_completion=False, no_args_is_help=True, help="List, show, audit, report and export what rollout left behind."
+    add_completion=False,
+    no_args_is_help=True,
+    help="List, show, audit, report and export what rollout left behind.",
 )
 
 RunName = Annotated[str, typer.Argument(metavar="RUN", help="Folder of a run, or its name under runs/.")]
