@@ -1,9 +1,10 @@
 """A rollout from the command's side: check, start Ray, run the task runner, show progress, stop cleanly."""
 
 import signal
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -301,9 +302,13 @@ def _sigterm_as_interrupt() -> Iterator[None]:
 
 @contextmanager
 def _ray(config: RayConfig) -> Iterator[None]:
-    """A connection to Ray, ended on the way out; a local Ray is started and stopped with it."""
-    connect(config)
-    try:
-        yield
-    finally:
-        disconnect()
+    """A connection to Ray, ended on the way out; a local Ray is started and stopped with it.
+
+    What Ray has to say of its machines goes to stderr: stdout is for the command's own data.
+    """
+    with redirect_stdout(sys.stderr):
+        connect(config)
+        try:
+            yield
+        finally:
+            disconnect()

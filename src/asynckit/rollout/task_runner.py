@@ -56,7 +56,7 @@ from asynckit.rollout.observing.trace import traced
 from asynckit.rollout.observing.watchdog import Standstill, what_is_stuck
 from asynckit.rollout.record import Trajectory
 from asynckit.rollout.recovery import recover, regroup, summarize
-from asynckit.rollout.replicas import Replicas
+from asynckit.rollout.replicas import Replicas, as_future
 from asynckit.rollout.run_directory import RunDirectory
 from asynckit.rollout.simulated_learner import SimulatedLearner
 from asynckit.rollout.sinks import TrajectorySink
@@ -66,6 +66,7 @@ from asynckit.rollout.supply import Supply
 
 _BATCH = 64  # groups taken from the queue at a time
 _WATCH_SECONDS = 5.0
+_CLOSE_SECONDS = 5.0
 _LONGEST_GET = 5.0  # seconds until the consumer looks around, in case the queue was closed and has died since
 # Ray restarts a part that dies under the same handle, and repeats the calls that it was in.
 _RESTARTED = {"num_cpus": 0, "max_concurrency": 1000, "max_restarts": -1, "max_task_retries": -1}
@@ -378,6 +379,8 @@ class FullyAsyncTaskRunner:
         self._ledger.close()
         await self._replicas.close()
         if self._queue is not None:
+            # Closed first: Ray would repeat calls that are cut off, and say so.
+            await asyncio.wait([as_future(self._queue.close.remote())], timeout=_CLOSE_SECONDS)
             ray.kill(self._queue)
 
 
