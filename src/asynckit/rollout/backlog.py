@@ -99,18 +99,23 @@ class Backlog:
                 self._ended.add(group_id)
             self._changed.notify_all()
 
-    async def give_back(self, group_ids: Iterable[str], *, blamed: bool) -> list[Group]:
+    async def give_back(
+        self, group_ids: Iterable[str], *, blamed: bool, most_deaths: int | None = None
+    ) -> list[Group]:
         """Groups that ran are to run again, before those that never did; returns them.
 
         Args:
             group_ids: those that are not out are passed over.
             blamed: whether one of them may have killed what ran them.
+            most_deaths: a group with so many is returned and does not run again.
         """
         async with self._changed:
             groups = [self._out.pop(group_id) for group_id in group_ids if group_id in self._out]
             if blamed:
                 self._deaths.update(group.id for group in groups)
             for group in reversed(groups):
+                if most_deaths is not None and self._deaths[group.id] >= most_deaths:
+                    continue
                 (self._suspects if self.is_suspect(group.id) else self._waiting).appendleft(group)
             self._changed.notify_all()
         return groups

@@ -10,6 +10,9 @@ import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any
 
+from ray.exceptions import RayTaskError
+
+from asynckit.errors import WorkFailed
 from asynckit.rollout.backlog import Backlog
 from asynckit.rollout.group import FinishedGroup, GroupStatus, consumed_at, ended_as, oldest_version
 from asynckit.rollout.observing.trace import TraceWriter, traced
@@ -121,6 +124,7 @@ class Learning:
                 await self._settle(
                     [ended_as(self._groups.pop(each), GroupStatus.STALE) for each in take.stale]
                 )
+                await self._backlog.wake()
             if take.batch:
                 await self._train(take.batch)
             elif self._no_more:
@@ -135,6 +139,8 @@ class Learning:
         try:
             with traced(self._trace, "learner/train", "batch", step=self.step, version=version):
                 await self._learner.train.remote(self.step, groups)
+        except RayTaskError as error:
+            raise _learner_failed(error) from error
         finally:
             self._busy_seconds += time.monotonic() - self.busy_since
             self.busy_since = None
@@ -143,7 +149,8 @@ class Learning:
         for group in groups:
             del self._groups[group.id]
         if self._staleness.publication_due:
-            await self._publish_weights(version + 1)
+            if not self._no_more or self._groups:  # else nobody samples with it
+                await self._publish_weights(version + 1)
             self._staleness.publish()
         await self._backlog.wake()
 
@@ -157,3 +164,11 @@ class Learning:
     async def _look_again(self) -> None:
         self._changed.set()
         await self._backlog.wake()
+
+
+def _learner_failed(error: RayTaskError) -> WorkFailed:
+    cause = error.cause
+    return WorkFailed(
+        f"the learner failed: {type(cause).__name__}: {cause}".splitlines()[0],
+        mend="its batch has not been used; --resume gives it to the learner again",
+    )

@@ -57,8 +57,12 @@ class MessageQueue:
         self._closed = False
         self._changed = asyncio.Condition()
 
-    async def put(self, item: Any) -> None:
-        """Add an item; waits while the queue is full.
+    async def incarnation(self) -> str:
+        """Which queue this is: one that takes the place of another has another name."""
+        return self._incarnation
+
+    async def put(self, item: Any) -> str:
+        """Add an item; waits while the queue is full. Returns which incarnation has it.
 
         Raises:
             QueueClosed: the queue is closed, also while waiting.
@@ -71,6 +75,7 @@ class MessageQueue:
             self._put += 1
             self._peak = max(self._peak, self._held())
             self._changed.notify_all()
+            return self._incarnation
 
     async def get(self, most: int, timeout: float | None = None) -> Delivery:  # noqa: ASYNC109 - crosses a process
         """Take up to ``most`` items; waits for the first one.
@@ -106,10 +111,6 @@ class MessageQueue:
         async with self._changed:
             self._closed = True
             self._changed.notify_all()
-
-    async def drained(self) -> bool:
-        """Whether the queue is closed and every item has been taken."""
-        return self._closed and not self._waiting
 
     async def statistics(self) -> QueueStatistics:
         """Where things stand now."""

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import ray
-from ray.exceptions import RayActorError, TaskCancelledError
+from ray.exceptions import RayActorError, RayTaskError, TaskCancelledError
 
 from asynckit.errors import DependencyError, WorkFailed
 from asynckit.rollout.backlog import Backlog, places_for
@@ -21,6 +21,7 @@ from asynckit.rollout.job import Job
 from asynckit.rollout.ledger import Ledger
 from asynckit.rollout.observing.snapshot import ReplicaSnapshot
 from asynckit.rollout.observing.trace import TraceWriter, traced
+from asynckit.rollout.ray_errors import as_future
 from asynckit.rollout.recording import failed_group
 from asynckit.rollout.rollouter import FullyAsyncRollouter, RollouterStatistics
 
@@ -41,6 +42,8 @@ class _Replica:
     state: str = "starting"
     version: int = 0
     in_flight: set[str] = field(default_factory=set)
+    answers: bool = False  # an actor that waits for room doesn't
+    completed: int = 0  # groups that came through, so that deaths without success can be told
     earlier: RollouterStatistics = field(default_factory=RollouterStatistics)
     now: RollouterStatistics = field(default_factory=RollouterStatistics)
 
@@ -53,7 +56,7 @@ class _Replica:
         """Forget a dead actor; returns the groups that it was at."""
         lost, self.in_flight = self.in_flight, set()
         self.earlier, self.now = _sum(self.earlier, self.now), RollouterStatistics()
-        self.actor, self.state, self.version = None, "dead", 0
+        self.actor, self.answers, self.state, self.version = None, False, "dead", 0
         return lost
 
 
@@ -83,7 +86,7 @@ class Replicas:
         self._serving: list[asyncio.Task[None]] = []
         self._hungry: list[_Replica] = []  # those that wait for a group
         self._one_is_up = asyncio.Event()
-        self.completed = 0  # groups that came through, so that deaths without success can be told
+        self.queue = ""  # the incarnation that takes finished groups, as far as its consumer knows
 
     @property
     def up(self) -> bool:
@@ -132,7 +135,7 @@ class Replicas:
         Raises:
             RayTaskError: one can't answer.
         """
-        living = [each for each in self._replicas if each.actor is not None]
+        living = [each for each in self._replicas if each.answers]
         answers = [as_future(each.actor.statistics.remote()) for each in living]
         for each, answer in zip(living, await asyncio.gather(*answers, return_exceptions=True), strict=True):
             if isinstance(answer, RollouterStatistics):
@@ -152,20 +155,32 @@ class Replicas:
                 counts[what] = counts.get(what, 0) + count
         return counts
 
+    async def idle_ratio(self, seconds: float) -> float | None:
+        """Share of so many seconds in which an engine had nothing to step; None if none can be asked."""
+        try:
+            async with asyncio.timeout(_LET_GO_SECONDS):
+                await self.refresh()
+        except (RayTaskError, TimeoutError):
+            return None  # the run's own error says why
+        if not self.up:
+            return None
+        busy = sum(each.busy_seconds for each in self.snapshots())
+        return max(0.0, 1 - busy / seconds / len(self._replicas))
+
     async def close(self) -> None:
         """Stop all; those that don't answer in time are killed."""
-        actors = [each.actor for each in self._replicas if each.actor is not None]
-        if actors:
-            closing = [as_future(actor.close.remote()) for actor in actors]
+        closing = [as_future(each.actor.close.remote()) for each in self._replicas if each.answers]
+        if closing:
             await asyncio.wait(closing, timeout=_LET_GO_SECONDS)
-        for actor in actors:
-            ray.kill(actor)
+        for each in self._replicas:
+            if each.actor is not None:
+                ray.kill(each.actor)
 
     async def _serve(self, replica: _Replica, queue: Any) -> None:
         """Keep one rollouter busy until nothing is left to do, and replace it when it dies."""
         in_a_row = 0
         while not self._stopping:
-            before, error = self.completed, None
+            before, error = replica.completed, None
             try:
                 if await self._start(replica, queue):
                     await self._feed(replica)
@@ -173,13 +188,17 @@ class Replicas:
                 error = died.exceptions[0]
             if error is None:
                 return
-            in_a_row = 1 if self.completed > before else in_a_row + 1
+            in_a_row = 1 if replica.completed > before else in_a_row + 1
             await self._bury(replica)
             if in_a_row >= _DEATHS_IN_A_ROW:
-                raise WorkFailed(
-                    f"rollouter {replica.number} died {in_a_row} times in a row without finishing a group",
-                    mend="see the run's logs folder and Ray's own logs; finished groups are on disk",
-                ) from error
+                problem = (
+                    f"rollouter {replica.number} died {in_a_row} times in a row without finishing a group"
+                )
+                if self.up:
+                    log.error("%s; the others go on without it", problem)
+                    return
+                mend = "see the run's logs folder and Ray's own logs; finished groups are on disk"
+                raise WorkFailed(problem, mend=mend) from error
             log.warning(
                 "rollouter %d died and is started again: %s", replica.number, str(error).splitlines()[0]
             )
@@ -196,7 +215,7 @@ class Replicas:
         options = {"max_concurrency": 10_000, "scheduling_strategy": strategy, **resources}
         actor = ray.remote(FullyAsyncRollouter).options(**options)
         replica.actor = actor.remote(job=self._job, queue=queue, name=replica.name)
-        started = as_future(replica.actor.start.remote())
+        started = asyncio.ensure_future(self._come_up(replica))
         done = asyncio.ensure_future(self._backlog.until_done())
         try:
             while not started.done():
@@ -207,14 +226,18 @@ class Replicas:
                 if not started.done():
                     self._refuse_to_wait(replica, resources)
             await started
-            await self._update(replica)
             replica.state = "running"
         finally:
             await _cancelled(done)
-            started.cancel()
+            await _cancelled(started)
         self._one_is_up.set()
         log.info("rollouter %d is ready", replica.number)
         return True
+
+    async def _come_up(self, replica: _Replica) -> None:
+        await as_future(replica.actor.start.remote())
+        replica.answers = True
+        await self._update(replica)
 
     def _refuse_to_wait(self, replica: _Replica, resources: dict[str, float]) -> None:
         limit = self._job.rollout.startup_timeout
@@ -237,7 +260,8 @@ class Replicas:
                 with traced(self._trace, f"{replica.name}/weights", "update", version=version):
                     await as_future(replica.actor.update_weights.remote(version, self._weights))
             except RayActorError:
-                return  # its serve task sees that too
+                ray.kill(replica.actor)  # also one that is only out of reach: it would keep its old weights
+                return  # its serve task hears of the death
             replica.version = version
             replica.state = "running" if replica.state == "updating" else replica.state
 
@@ -250,16 +274,18 @@ class Replicas:
         places = asyncio.Semaphore(places_for(self._job.engine.max_running, self._job.rollout.n))
         running = replica.in_flight
         async with asyncio.TaskGroup() as tasks:
+            living = tasks.create_task(_live(replica.actor))
             while not self._stopping:
                 await places.acquire()
                 group = await self._take(replica)
                 if group is None:
-                    return
+                    break
                 running.add(group.id)
                 task = tasks.create_task(self._generate(replica, group))
                 task.add_done_callback(lambda _: places.release())
                 if self._backlog.is_suspect(group.id):
                     await asyncio.wait([task])
+            living.cancel()
 
     async def _take(self, replica: _Replica) -> Group | None:
         """The next group, when no other replica that wants one is at fewer."""
@@ -282,18 +308,22 @@ class Replicas:
         answer = replica.actor.generate_group.remote(group, attempt)
         try:
             with traced(self._trace, f"{replica.name}/groups", "group", id=group.id, attempt=attempt):
-                await asyncio.shield(as_future(answer))
+                queue = await asyncio.shield(as_future(answer))
         except asyncio.CancelledError:
             ray.cancel(answer)
             await asyncio.wait([as_future(answer)], timeout=_LET_GO_SECONDS)
             if not self._stopping:
                 raise
+            return
         except TaskCancelledError:
             if not self._stopping:
                 raise WorkFailed("somebody cancelled a group's task", mend="--resume goes on") from None
             return
-        self.completed += 1
+        replica.completed += 1
         replica.in_flight.discard(group.id)
+        if queue != self.queue:  # it has died since, and what it held with it
+            await self._backlog.give_back([group.id], blamed=False)
+            self._ledger.give_back([group.id])
         await self._backlog.wake()
 
     async def _bury(self, replica: _Replica) -> None:
@@ -301,20 +331,15 @@ class Replicas:
         if replica.actor is not None:
             ray.kill(replica.actor)  # also where only its process has gone
         limit = self._job.rollout.max_attempts
-        groups = await self._backlog.give_back(replica.bury(), blamed=True)
+        groups = await self._backlog.give_back(replica.bury(), blamed=True, most_deaths=limit)
         self._ledger.give_back([group.id for group in groups])
         poison = [group for group in groups if self._backlog.deaths(group.id) >= limit]
         error = f"what generated it died {limit} times; it killed the last one alone"
         await self._complete([failed_group(group, self._job, error) for group in poison])
 
 
-async def _await(answer: Any) -> Any:
-    return await answer
-
-
-def as_future(answer: Any) -> asyncio.Future[Any]:
-    """An object reference as something that asyncio can wait for."""
-    return asyncio.ensure_future(_await(answer))
+async def _live(actor: Any) -> None:
+    await actor.live.remote()
 
 
 async def _cancelled(task: asyncio.Future[Any]) -> None:

@@ -29,7 +29,7 @@ from asynckit.rollout.episodes.conversations import Conversations
 from asynckit.rollout.episodes.environment_processes import EnvironmentProcesses
 from asynckit.rollout.episodes.episode import Episode
 from asynckit.rollout.episodes.turns import text_of
-from asynckit.rollout.group import Group, GroupStatus
+from asynckit.rollout.group import Group
 from asynckit.rollout.job import Job
 from asynckit.rollout.logs import log_to_file
 from asynckit.rollout.prompting.encoding import encode_prompt, require_chat_template
@@ -111,8 +111,8 @@ class FullyAsyncRollouter:
         self._info = EngineInfo(job.rollout.engine, job.model.name, tokenizer_digest(self._tokenizer))
         return await open_generator(job, local, self._tokenizer)
 
-    async def generate_group(self, group: Group, attempt: int) -> GroupStatus:
-        """Take one group from prompt to queue; returns how it ended once the queue has it.
+    async def generate_group(self, group: Group, attempt: int) -> str:
+        """Take one group from prompt to queue; returns which incarnation of the queue has it.
 
         Args:
             group: the group.
@@ -138,8 +138,8 @@ class FullyAsyncRollouter:
             log.warning("%s: %d samples failed: %s", group.prompt.where, len(failures), failures[0])
         with self._counted("queueing"):
             # As bytes, which the queue holds unread: to unpack and pack them would take it longer.
-            await self._queue.put.remote(pickle.dumps(finished))
-        return finished.status
+            incarnation: str = await self._queue.put.remote(pickle.dumps(finished))
+        return incarnation
 
     async def update_weights(self, version: int, new: Mapping[str, Any] | None) -> None:
         """Sample with new weights; returns when the engine has them.
@@ -181,6 +181,10 @@ class FullyAsyncRollouter:
             self._updating,
             dict(self._at),
         )
+
+    async def live(self) -> None:
+        """Never return: whoever waits for this hears at once when the rollouter dies."""
+        await asyncio.Event().wait()
 
     async def close(self) -> None:
         """Stop the engine, the reward workers and the environments."""

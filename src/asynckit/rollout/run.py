@@ -251,6 +251,7 @@ def _run(job: Job, supply: Supply, accept: Callable[[], None], *, quiet: bool) -
 def _show_progress(runner: Any, result: Any, table: LiveTable, accept: Callable[[], None]) -> None:
     """Keep the table up to date until the run is over; ``accept`` is called once an engine is ready."""
     import ray
+    from ray.exceptions import RayError
 
     ended = -1
     while not ray.wait([result], timeout=_REFRESH_SECONDS)[0]:
@@ -258,7 +259,10 @@ def _show_progress(runner: Any, result: Any, table: LiveTable, accept: Callable[
         ready, _ = ray.wait([update, result], num_returns=1)
         if update not in ready:
             return
-        progress = ray.get(update)
+        try:
+            progress = ray.get(update)
+        except RayError:  # the answer of ``run`` says why
+            return
         if progress.ready:
             accept()
         ended = progress.ended

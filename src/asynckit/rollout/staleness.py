@@ -86,13 +86,14 @@ class Staleness:
 
     Attributes:
         version: of the policy that is trained now, which every rollouter has.
-        consumed: groups that the learner has had.
+        consumed: groups that the learner has had, in whole batches.
     """
 
     def __init__(self, schedule: Schedule, consumed: int = 0) -> None:
         self.schedule = schedule
-        self.consumed = consumed
-        self.version = consumed // schedule.groups_per_version
+        # A last batch may have been smaller; it counts as a whole one, or the next would never be full.
+        self.consumed = -(-consumed // schedule.batch) * schedule.batch
+        self.version = self.consumed // schedule.groups_per_version
         # In order of start; the oldest version that a group's tokens may have.
         self._oldest: dict[str, int] = {}
         self._finished: dict[str, None] = {}  # in order of their ends
@@ -167,7 +168,7 @@ class Staleness:
             return Take(stale=stale)
         for group_id in chosen:
             self.dismiss(group_id)
-        self.consumed += len(chosen)
+        self.consumed += self.schedule.batch
         return Take(chosen, stale)
 
     def publish(self) -> int:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 SCHEMA = "asynckit.summary/1"
 _NEWEST = 1000
+_MOST_ERRORS = 1000  # texts that are counted apart: some quote the response
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,7 @@ class Summary:
         if self.status == "interrupted":
             done = self.submitted - self.groups[GroupStatus.CANCELLED]
             raise Interrupted(
-                f"stopped after {done} of {self.submitted} groups; they are in {self.folder}/trajectories",
+                f"stopped after {done} of {self.submitted} groups; they are in {self.folder}",
                 mend=how_to_resume(self.folder),
             )
         missing = self.wanted - (self.submitted - self.groups[GroupStatus.FILTERED])
@@ -120,7 +121,8 @@ class Tally:
                 self.samples[trajectory.status] += 1
                 self.lengths[len(trajectory.response_ids)] += 1
                 if trajectory.error:
-                    self.errors[trajectory.error] += 1
+                    known = trajectory.error in self.errors or len(self.errors) < _MOST_ERRORS
+                    self.errors[trajectory.error if known else "other errors"] += 1
                 if trajectory.reward is not None:
                     self.reward_sum += trajectory.reward
                     self.reward_count += 1

@@ -34,12 +34,10 @@ import logging
 import pickle
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import ray
-from ray.exceptions import RayActorError, RayTaskError
 
 from asynckit.errors import AsynckitError, WorkFailed
 from asynckit.rollout.backlog import Backlog
@@ -51,12 +49,13 @@ from asynckit.rollout.ledger import Ledger
 from asynckit.rollout.logs import log_to_file
 from asynckit.rollout.message_queue import MessageQueue
 from asynckit.rollout.observing.monitor import Monitor
-from asynckit.rollout.observing.snapshot import Snapshot
+from asynckit.rollout.observing.snapshot import Progress, Snapshot
 from asynckit.rollout.observing.trace import traced
 from asynckit.rollout.observing.watchdog import Standstill, what_is_stuck
+from asynckit.rollout.ray_errors import as_future, first_cause
 from asynckit.rollout.record import Trajectory
 from asynckit.rollout.recovery import recover, regroup, summarize
-from asynckit.rollout.replicas import Replicas, as_future
+from asynckit.rollout.replicas import Replicas
 from asynckit.rollout.run_directory import RunDirectory
 from asynckit.rollout.simulated_learner import SimulatedLearner
 from asynckit.rollout.sinks import TrajectorySink
@@ -67,21 +66,12 @@ from asynckit.rollout.supply import Supply
 _BATCH = 64  # groups taken from the queue at a time
 _WATCH_SECONDS = 5.0
 _CLOSE_SECONDS = 5.0
+_LEARNER_RESTARTS = 5
 _LONGEST_GET = 5.0  # seconds until the consumer looks around, in case the queue was closed and has died since
 # Ray restarts a part that dies under the same handle, and repeats the calls that it was in.
 _RESTARTED = {"num_cpus": 0, "max_concurrency": 1000, "max_restarts": -1, "max_task_retries": -1}
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Progress:
-    """How far the run is: whether an engine is ready, whether it is over, groups ended, and all the rest."""
-
-    ready: bool
-    over: bool
-    ended: int
-    snapshot: Snapshot
 
 
 class FullyAsyncTaskRunner:
@@ -96,6 +86,19 @@ class FullyAsyncTaskRunner:
         log_to_file(job.folder, "task-runner", job.attempt)
         self._job = job
         self._supply = supply
+        self._opened = self._ready = self._over = False
+        self._stop = asyncio.Event()
+        self._fed = asyncio.Event()
+        self._moved = asyncio.Event()
+        self._ended = 0
+        self._learning: Learning | None = None
+        self._queue: Any = None
+        self._learner: Any = None
+        self._ready_at = self._last_end = time.time()
+
+    def _open(self) -> None:
+        """Open the run's files; not in the constructor, whose errors Ray reports as the actor's death."""
+        job, supply = self._job, self._supply
         folder = RunDirectory(job.folder)
         self._claim = folder.claim()
         self._ledger = Ledger(folder.path / LEDGER)
@@ -122,13 +125,8 @@ class FullyAsyncTaskRunner:
         )
         self._monitor = Monitor(job)
         self._replicas = Replicas(job, self._backlog, self._ledger, self._complete, self._monitor.trace)
-        self._learning: Learning | None = None
-        self._queue: Any = None
-        self._fed = asyncio.Event()
-        self._stopping = self._ready = self._over = False
         self._ended = len(supply.groups) - len(owed)
-        self._moved = asyncio.Event()
-        self._ready_at = self._last_end = time.time()
+        self._opened = True
 
     async def run(self) -> Summary:
         """Run the job to its end and return what it did; the summary is also in the run directory.
@@ -138,20 +136,20 @@ class FullyAsyncTaskRunner:
         """
         status = "failed"
         try:
+            self._open()
             await self._start()
             await self._work()
-            status = "interrupted" if self._stopping else "done"
+            owes = bool(self._ledger.owed() or self._ledger.unsettled())
+            status = "interrupted" if owes else "done"
         except Exception as error:
             log.exception("the run failed")
-            raise _first_cause(error) from error
+            self._last_end = time.time()
+            raise first_cause(error) from error
         finally:
-            try:
-                await asyncio.to_thread(self._sink.close)
-                summary = await self._summarize(status)
-                RunDirectory(self._job.folder).write_summary(summary.to_dict())
-                await self._monitor.note(self._snapshot())
-            finally:
-                await self._close()
+            if self._opened:
+                summary = await self._end(status)
+            self._over = True
+            self._moved.set()
         return summary
 
     async def progress(self, seen: int) -> Progress:
@@ -162,17 +160,20 @@ class FullyAsyncTaskRunner:
                     await self._moved.wait()
         except TimeoutError:
             pass
-        return Progress(self._ready, self._over, self._ended, self._snapshot())
+        snapshot = self._snapshot() if self._opened else Snapshot(0.0, len(self._supply.groups))
+        return Progress(self._ready, self._over, self._ended, snapshot)
 
     async def stop(self) -> None:
         """Cancel the groups in flight; ``run`` then ends as interrupted, with everything finished on disk."""
         log.info("asked to stop")
-        self._stopping = True
-        self._replicas.stop()
+        self._stop.set()
+        if self._opened:
+            self._replicas.stop()
 
     async def _start(self) -> None:
         """Start the queue and the learner, and give them what an earlier runner left."""
         self._queue = ray.remote(MessageQueue).options(**_RESTARTED).remote(self._job.rollout.queue_size)
+        self._replicas.queue = await self._queue.incarnation.remote()
         left = self._ledger.uncommitted()
         self._tally.add(left)
         await self._write(left)
@@ -197,17 +198,19 @@ class FullyAsyncTaskRunner:
             helping = [tasks.create_task(each) for each in helpers]
             consume = tasks.create_task(self._consume())
             learn = tasks.create_task(self._learning.run()) if self._learning else None
-            await self._replicas.serve(self._queue)
+            if not self._stop.is_set():
+                await self._replicas.serve(self._queue)
             self._last_end = time.time()
             self._fed.set()
             await self._queue.close.remote()
             await consume
-            if self._learning and learn and not self._stopping:
+            if self._learning and learn:
                 self._learning.close()
-                await asyncio.wait([learn])
+                stop = tasks.create_task(self._stop.wait())
+                await asyncio.wait([learn, stop], return_when=asyncio.FIRST_COMPLETED)
                 self._last_end = time.time()
-            elif learn:
                 learn.cancel()
+                stop.cancel()
             for task in helping:
                 task.cancel()
 
@@ -225,15 +228,14 @@ class FullyAsyncTaskRunner:
 
     async def _consume(self) -> None:
         """Enter finished groups into the ledger, acknowledge them, and pass them on."""
-        incarnation = ""
         while True:
             last = self._fed.is_set()
             due = self._sink.due()
             wait = 0.0 if last else min(_LONGEST_GET, _LONGEST_GET if due is None else due)
             delivery = await self._queue.get.remote(_BATCH, wait)
-            if incarnation not in ("", delivery.incarnation):
+            if delivery.incarnation != self._replicas.queue:
+                self._replicas.queue = delivery.incarnation
                 await self._replace_lost()
-            incarnation = delivery.incarnation
             if self._sink.due() == 0:
                 await asyncio.to_thread(self._sink.flush)
             # A rollouter of this run packed them.
@@ -291,12 +293,13 @@ class FullyAsyncTaskRunner:
 
     async def _watch(self) -> None:
         """Raise when nothing has moved for ``stall_timeout`` seconds, and say what is stuck."""
-        # A reward may take its time.
-        limit = max(self._job.rollout.stall_timeout, self._job.reward.timeout + 2 * _WATCH_SECONDS)
+        # A reward may take its time, and so may an environment.
+        slow = max(self._job.reward.timeout, self._job.rollout.environment_timeout)
+        limit = max(self._job.rollout.stall_timeout, slow + 2 * _WATCH_SECONDS)
         last, since = None, time.monotonic()
         while True:
             await asyncio.sleep(min(_WATCH_SECONDS, limit / 4))
-            if not self._replicas.up:  # starting has a limit of its own
+            if not (self._replicas.up or self._fed.is_set()):  # starting has a limit of its own
                 last = None
                 continue
             try:
@@ -314,7 +317,14 @@ class FullyAsyncTaskRunner:
                 raise await self._stall(time.monotonic() - since)
 
     async def _stall(self, seconds: float) -> WorkFailed:
-        queue = await self._queue.statistics.remote()
+        try:
+            async with asyncio.timeout(_CLOSE_SECONDS):
+                queue = await self._queue.statistics.remote()
+        except TimeoutError:
+            return WorkFailed(
+                f"nothing has moved for {seconds:.0f} s: the message queue does not answer",
+                mend="see the run's logs folder; --resume goes on with the run",
+            )
         found = Standstill(
             at=self._replicas.at(),
             backlog=len(self._backlog),
@@ -357,43 +367,35 @@ class FullyAsyncTaskRunner:
             wanted=self._supply.wanted,
             status=status,
             tokens_per_second=(self._tally.tokens - self._earlier_tokens) / seconds,
-            idle_ratio=await self._idle_ratio(seconds),
+            idle_ratio=await self._replicas.idle_ratio(seconds),
         )
 
-    async def _idle_ratio(self, seconds: float) -> float | None:
+    async def _end(self, status: str) -> Summary:
+        """Write what there is to write and stop everything; what goes wrong here hides no other error."""
         try:
-            async with asyncio.timeout(10.0):
-                await self._replicas.refresh()
-        except (RayTaskError, TimeoutError):
-            return None  # the run's own error says why
-        replicas = self._replicas.snapshots()
-        if not self._replicas.up:
-            return None
-        return max(0.0, 1 - sum(each.busy_seconds for each in replicas) / seconds / len(replicas))
+            await asyncio.to_thread(self._sink.close)
+            if status != "done":  # finished, and in the ledger for the learner of another attempt
+                self._tally.add(self._ledger.unsettled())
+            summary = await self._summarize(status)
+            RunDirectory(self._job.folder).write_summary(summary.to_dict())
+            await self._monitor.note(self._snapshot())
+        except AsynckitError:
+            if status == "done":
+                raise
+            log.exception("the end of a run that had failed")
+            return await self._summarize(status)
+        finally:
+            await self._close()
+        return summary
 
     async def _close(self) -> None:
         """Stop the parts; those that don't answer in time are killed with the runner."""
-        await self._monitor.close()
-        self._over = True
-        self._moved.set()
-        self._ledger.close()
         await self._replicas.close()
         if self._queue is not None:
             # Closed first: Ray would repeat calls that are cut off, and say so.
             await asyncio.wait([as_future(self._queue.close.remote())], timeout=_CLOSE_SECONDS)
             ray.kill(self._queue)
-
-
-def _first_cause(error: Exception) -> Exception:
-    """The error that a person can act on, unwrapped from TaskGroup's and Ray's layers."""
-    while isinstance(error, ExceptionGroup):
-        error = error.exceptions[0]
-    if isinstance(error, RayTaskError) and isinstance(error.cause, AsynckitError):
-        return error.cause
-    if isinstance(error, RayActorError):
-        # Ray's own text spans many lines, with colours.
-        return WorkFailed(
-            "a part of the run died (a rollouter, the message queue or a reward worker)",
-            mend="see the run's logs folder and Ray's own logs; finished groups are on disk",
-        )
-    return error
+        if self._learner is not None:
+            ray.kill(self._learner)
+        self._ledger.close()
+        await self._monitor.close()

@@ -75,3 +75,13 @@ class Snapshot:
     learner_busy_seconds: float = 0.0
     written: int = 0
     replicas: tuple[ReplicaSnapshot, ...] = ()
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far the run is: whether an engine is ready, whether it is over, groups ended, and all the rest."""
+
+    ready: bool
+    over: bool
+    ended: int
+    snapshot: Snapshot
