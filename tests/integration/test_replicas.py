@@ -41,12 +41,17 @@ class Rollouter:
         assert new == f"weights {version}"
         self._version = version
 
-    async def generate_group(self, group: Group, attempt: int) -> None:
+    async def live(self) -> None:
+        """Until it dies."""
+        await asyncio.Event().wait()
+
+    async def generate_group(self, group: Group, attempt: int) -> str:
         """Take a moment, so that several are in flight together."""
         assert attempt
         await asyncio.sleep(0.02)
         if group.id == POISON:
             os._exit(1)
+        return ""  # the queue that there is none of
 
     async def statistics(self) -> RollouterStatistics:
         """Of the version alone."""
