@@ -136,6 +136,7 @@ def run_rollout(
             its = job(directory, attempt)
             supply = Supply(stream, its)
             if done := _nothing_owed(its, supply):
+                directory.logs(attempt).rmdir()  # nothing was attempted
                 return done
             with _ray(ray), _sigterm_as_interrupt():
                 if ray.address == "local":
@@ -197,6 +198,8 @@ def _nothing_owed(job: Job, supply: Supply) -> Summary | None:
         supply.restore(known, ledger.counts().get(GroupStatus.FILTERED, 0))
         if len(known) < len(supply.groups) or ledger.owed() or ledger.unsettled() or ledger.uncommitted():
             return None
+        if before := directory.read_summary():
+            return Summary.from_dict(before)
         tally = recover(ledger, directory.trajectories)
         summary = summarize(
             job,

@@ -206,6 +206,14 @@ class RunDirectory:
         """Write ``summary.json``."""
         self._write_json("summary.json", summary)
 
+    def read_summary(self) -> dict[str, Any] | None:
+        """The summary of a run that came to its end; None if there is no readable one."""
+        try:
+            found = json.loads((self.path / "summary.json").read_bytes())
+        except (OSError, ValueError):  # killed before it was written
+            return None
+        return found if isinstance(found, dict) and found.get("status") == "done" else None
+
     def _write_json(self, name: str, content: Mapping[str, Any]) -> None:
         text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False)
         with whole_file(self.path / name) as file:

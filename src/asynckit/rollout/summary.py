@@ -2,8 +2,8 @@
 
 import math
 from collections import Counter, deque
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -63,6 +63,11 @@ class Summary:
     def to_dict(self) -> dict[str, Any]:
         """JSON-able, with the schema's name."""
         return {"schema": SCHEMA, **asdict(self)}
+
+    @classmethod
+    def from_dict(cls, found: Mapping[str, Any]) -> "Summary":
+        """The summary that ``to_dict`` made JSON of."""
+        return cls(**{part.name: found[part.name] for part in fields(cls)})
 
     def raise_for_failures(self, allowed: int) -> None:
         """Turn what went wrong into the error that ends the command.
