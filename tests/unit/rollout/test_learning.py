@@ -107,8 +107,8 @@ async def test_a_run_that_goes_on_publishes_where_it_was() -> None:
     learning, staleness, _ = make(Schedule(2, 2, 0.0, 0, Policy.PACE), diary, consumed=5)
     learning.close()
     await learning.run()
-    assert (staleness.version, learning.step) == (2, 3)
-    assert diary == ["publish 2: weights 2"]
+    assert (staleness.version, learning.step) == (3, 3)  # the last batch had been smaller
+    assert diary == ["publish 3: weights 3"]
 
 
 async def test_a_learner_that_fails_settles_nothing() -> None:
