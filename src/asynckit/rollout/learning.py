@@ -15,11 +15,24 @@ from ray.exceptions import RayTaskError
 from asynckit.errors import WorkFailed
 from asynckit.rollout.backlog import Backlog
 from asynckit.rollout.group import FinishedGroup, GroupStatus, consumed_at, ended_as, oldest_version
+from asynckit.rollout.job import Job
 from asynckit.rollout.observing.trace import TraceWriter, traced
-from asynckit.rollout.staleness import Staleness
+from asynckit.rollout.staleness import Schedule, Staleness
 
 Settle = Callable[[Sequence[FinishedGroup]], Awaitable[None]]
 Publish = Callable[[int, Any], Awaitable[None]]
+
+
+def staleness_of(job: Job, consumed: int) -> Staleness | None:
+    """What follows a run's groups; None without a learner.
+
+    Args:
+        job: the run.
+        consumed: groups that the learner has had.
+    """
+    if job.learner.kind == "none":
+        return None
+    return Staleness(Schedule.of(job.async_training, job.learner, mode=job.rollout.mode), consumed)
 
 
 class StartsInTime:

@@ -44,7 +44,7 @@ from asynckit.rollout.summary import Summary, how_to_resume
 from asynckit.rollout.supply import Supply
 
 _REFRESH_SECONDS = 0.2  # asking more often would take the engines' time
-_STOP_SECONDS = 20.0  # a stopping run gets this long to finish its clean-up
+_STOP_SECONDS = 40.0  # above all that a stopping run may wait for, part by part
 
 
 def run_rollout(

@@ -30,6 +30,7 @@ with its own error; everything finished until then is written first.
 """
 
 import asyncio
+import contextlib
 import logging
 import pickle
 import time
@@ -39,11 +40,11 @@ from typing import Any
 
 import ray
 
-from asynckit.errors import AsynckitError, WorkFailed
+from asynckit.errors import AsynckitError, DependencyError, WorkFailed
 from asynckit.rollout.backlog import Backlog
 from asynckit.rollout.group import FinishedGroup, GroupStatus
 from asynckit.rollout.job import Job
-from asynckit.rollout.learning import Learning, StartsInTime
+from asynckit.rollout.learning import Learning, StartsInTime, staleness_of
 from asynckit.rollout.ledger import NAME as LEDGER
 from asynckit.rollout.ledger import Ledger
 from asynckit.rollout.logs import log_to_file
@@ -59,17 +60,17 @@ from asynckit.rollout.replicas import Replicas
 from asynckit.rollout.run_directory import RunDirectory
 from asynckit.rollout.simulated_learner import SimulatedLearner
 from asynckit.rollout.sinks import TrajectorySink
-from asynckit.rollout.staleness import Schedule, Staleness
 from asynckit.rollout.summary import Summary
 from asynckit.rollout.supply import Supply
 
 _BATCH = 64  # groups taken from the queue at a time
 _WATCH_SECONDS = 5.0
 _CLOSE_SECONDS = 5.0
-_LEARNER_RESTARTS = 5
 _LONGEST_GET = 5.0  # seconds until the consumer looks around, in case the queue was closed and has died since
 # Ray restarts a part that dies under the same handle, and repeats the calls that it was in.
 _RESTARTED = {"num_cpus": 0, "max_concurrency": 1000, "max_restarts": -1, "max_task_retries": -1}
+# A learner may be what a batch kills again and again.
+_LEARNER = _RESTARTED | {"max_restarts": 5, "max_task_retries": 3}
 
 log = logging.getLogger(__name__)
 
@@ -114,15 +115,9 @@ class FullyAsyncTaskRunner:
             on_part=self._committed,
         )
         owed = set(self._ledger.owed())
-        staleness = None
-        if job.learner.kind != "none":
-            schedule = Schedule.of(job.async_training, job.learner, mode=job.rollout.mode)
-            staleness = Staleness(schedule, self._ledger.consumed())
-        self._staleness = staleness
-        self._backlog = Backlog(
-            (group for group in supply.groups if group.id in owed),
-            StartsInTime(staleness) if staleness else None,
-        )
+        self._staleness = staleness_of(job, self._ledger.consumed())
+        admission = StartsInTime(self._staleness) if self._staleness else None
+        self._backlog = Backlog((group for group in supply.groups if group.id in owed), admission)
         self._monitor = Monitor(job)
         self._replicas = Replicas(job, self._backlog, self._ledger, self._complete, self._monitor.trace)
         self._ended = len(supply.groups) - len(owed)
@@ -173,17 +168,22 @@ class FullyAsyncTaskRunner:
     async def _start(self) -> None:
         """Start the queue and the learner, and give them what an earlier runner left."""
         self._queue = ray.remote(MessageQueue).options(**_RESTARTED).remote(self._job.rollout.queue_size)
-        self._replicas.queue = await self._queue.incarnation.remote()
+        try:
+            async with asyncio.timeout(self._job.rollout.startup_timeout):
+                self._replicas.queue = await self._queue.incarnation.remote()
+        except TimeoutError:
+            raise DependencyError(
+                "the message queue did not start", where="rollout.startup_timeout"
+            ) from None
         left = self._ledger.uncommitted()
         self._tally.add(left)
         await self._write(left)
         if self._staleness is None:
             return
-        learner = (
-            ray.remote(SimulatedLearner).options(**_RESTARTED).remote(self._job.learner, self._job.model)
-        )
+        learner = ray.remote(SimulatedLearner).options(**_LEARNER)
+        self._learner = learner.remote(self._job.learner, self._job.model)
         self._learning = Learning(
-            learner,
+            self._learner,
             self._staleness,
             self._backlog,
             settle=self._settle,
@@ -317,29 +317,24 @@ class FullyAsyncTaskRunner:
                 raise await self._stall(time.monotonic() - since)
 
     async def _stall(self, seconds: float) -> WorkFailed:
-        try:
+        learning, queued = self._learning, None
+        with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_CLOSE_SECONDS):
                 queue = await self._queue.statistics.remote()
-        except TimeoutError:
-            return WorkFailed(
-                f"nothing has moved for {seconds:.0f} s: the message queue does not answer",
-                mend="see the run's logs folder; --resume goes on with the run",
-            )
+                queued = queue.waiting + queue.unacknowledged
         found = Standstill(
             at=self._replicas.at(),
             backlog=len(self._backlog),
-            queued=queue.waiting + queue.unacknowledged,
+            queued=queued,
             queue_size=self._job.rollout.queue_size,
-            learner_busy=bool(self._learning and self._learning.busy_since),
-            publishing=bool(self._learning and self._learning.publishing),
-            learner_waiting=self._learning.waiting if self._learning else 0,
+            learner_busy=learning is not None and learning.busy_since is not None,
+            publishing=learning is not None and learning.publishing,
+            learner_waiting=learning.waiting if learning else 0,
         )
         stuck, mend = what_is_stuck(found)
+        how_far = f"{self._ended} of {len(self._supply.groups)} groups have ended"
         return WorkFailed(
-            f"nothing has moved for {seconds:.0f} s (rollout.stall_timeout="
-            f"{self._job.rollout.stall_timeout:g}): {stuck}; {self._ended} of {len(self._supply.groups)} "
-            "groups have ended",
-            mend=mend,
+            f"nothing has moved for {seconds:.0f} s (rollout.stall_timeout): {stuck}; {how_far}", mend=mend
         )
 
     def _snapshot(self) -> Snapshot:

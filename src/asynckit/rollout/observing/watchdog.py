@@ -11,7 +11,7 @@ class Standstill:
     Attributes:
         at: groups that are being generated, scored, and put into the queue.
         backlog: groups that have not started.
-        queued: groups in the queue, which has room for ``queue_size``.
+        queued: groups in the queue, which has room for ``queue_size``; None where it doesn't answer.
         queue_size: see there.
         learner_busy: whether the learner works on a batch.
         publishing: whether new weights are on their way.
@@ -20,7 +20,7 @@ class Standstill:
 
     at: Mapping[str, int]
     backlog: int
-    queued: int
+    queued: int | None
     queue_size: int
     learner_busy: bool = False
     publishing: bool = False
@@ -31,15 +31,17 @@ def what_is_stuck(found: Standstill) -> tuple[str, str]:
     """The part that everything else waits for, and what to do; the one nearest to the end comes first."""
     at, logs = found.at, "see the run's logs folder; --resume goes on with the run"
     generating, scoring = at.get("generating", 0), at.get("scoring", 0)
+    queued = found.queued or 0
     suspects = (
+        (found.queued is None, "the message queue does not answer", logs),
         (
             found.learner_busy,
             "the learner has been working on one batch",
             "look at the learner, or allow it more time with rollout.stall_timeout",
         ),
         (
-            bool(at.get("queueing")) and found.queued >= found.queue_size,
-            f"the message queue is full ({found.queued} groups) and nobody takes from it",
+            bool(at.get("queueing")) and queued >= found.queue_size,
+            f"the message queue is full ({queued} groups) and nobody takes from it",
             "look at the disk that the run directory is on",
         ),
         (scoring > 0, f"the reward is scoring {scoring} groups", "look at the reward function"),

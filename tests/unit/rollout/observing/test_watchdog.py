@@ -19,6 +19,7 @@ NOTHING = Standstill(at={}, backlog=3, queued=0, queue_size=4)
         (replace(NOTHING, publishing=True, at={"generating": 2}), "new weights wait for 2 groups"),
         (replace(NOTHING, publishing=True), "new weights are being put into the engines"),
         (replace(NOTHING, learner_waiting=7), "7 groups wait for the learner"),
+        (replace(NOTHING, queued=None, at={"generating": 5}), "the message queue does not answer"),
         (NOTHING, "no part has work, and 3 groups have not started"),
     ],
 )
