@@ -81,9 +81,9 @@ def _problems(request: Request, vocabulary: int, eos_ids: frozenset[int]) -> Ite
     if not 1 <= request.n <= MOST_SAMPLES:
         yield f"n must be at least 1 and at most {MOST_SAMPLES}, not {request.n}"
     yield from _wrong_types(request.sampling)
+    yield from _wrong_bias(request.sampling)
     yield from (f"{name} {problem}" for name, problem in violations(request.sampling))
     yield from _wrong_ids(request, vocabulary)
-    yield from _wrong_bias(request.sampling)
     yield from _contradictions(request.sampling, eos_ids)
 
 
