@@ -124,8 +124,8 @@ def test_an_interrupted_run_goes_on(tiny_llama: Path, folder: Path, undisturbed:
         (("--resume",), 2, "--out"),
         (("--resume", "--overwrite", "-o", "undisturbed"), 2, "replaces"),
         (("--resume", "-o", "nowhere"), 2, "no run to resume"),
-        (("--resume", "-o", "undisturbed", "-n", "3"), 3, "other settings"),
-        (("--resume", "-o", "undisturbed", "prompts.limit=3"), 3, "other settings"),
+        (("--resume", "-o", "undisturbed", "-n", "3"), 3, "rollout.n: other settings"),
+        (("--resume", "-o", "undisturbed", "prompts.limit=3"), 3, "prompts.limit: other settings"),
     ],
 )
 @pytest.mark.usefixtures("undisturbed")

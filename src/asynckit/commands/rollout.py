@@ -10,6 +10,7 @@ from asynckit.commands import options
 
 if TYPE_CHECKING:
     from asynckit.config.load import LoadedConfig
+    from asynckit.rollout.summary import Summary
 
 app = typer.Typer(add_completion=False)
 
@@ -107,40 +108,51 @@ def rollout(
         ],
         verbose=verbose,
     )
+    if own and resume:
+        _refuse_changes(own, loaded)
     if simulate:
         _forecast(loaded, from_run, json=json, quiet=quiet)
         return
     if dry_run:
         _dry_run(loaded, overwrite=overwrite, resume=resume, json=json, quiet=quiet)
         return
-    from asynckit.rollout.run import run_rollout
     from asynckit.rollout.summary import render_table
 
-    root = loaded.root
-    summary = run_rollout(
-        model=root.model,
-        engine=root.engine,
-        simulated=root.simulated,
-        openai=root.openai,
-        sampling=root.sampling,
-        prompts=root.prompts,
-        reward=root.reward,
-        rollout=root.rollout,
-        async_training=root.async_training,
-        learner=root.learner,
-        ray=root.ray,
-        config=loaded.to_replay(),
-        digest=loaded.digest,
-        identity=loaded.identity,
-        overwrite=overwrite,
-        resume=resume,
-        quiet=quiet,
-    )
+    summary = _run(loaded, overwrite=overwrite, resume=resume, quiet=quiet)
     if json:
         console.print_json(summary.to_dict())
     else:
         console.stdout().print(render_table(summary))
-    summary.raise_for_failures(root.rollout.max_failures)
+    summary.raise_for_failures(loaded.root.rollout.max_failures)
+
+
+def _run(loaded: "LoadedConfig", *, overwrite: bool, resume: bool, quiet: bool) -> "Summary":
+    from asynckit.errors import Interrupted
+    from asynckit.rollout.run import run_rollout
+
+    root = loaded.root
+    try:
+        return run_rollout(
+            model=root.model,
+            engine=root.engine,
+            simulated=root.simulated,
+            openai=root.openai,
+            sampling=root.sampling,
+            prompts=root.prompts,
+            reward=root.reward,
+            rollout=root.rollout,
+            async_training=root.async_training,
+            learner=root.learner,
+            ray=root.ray,
+            config=loaded.to_replay(),
+            digest=loaded.digest,
+            identity=loaded.identity,
+            overwrite=overwrite,
+            resume=resume,
+            quiet=quiet,
+        )
+    except KeyboardInterrupt:  # before there was anything to stop, or while Ray was being stopped
+        raise Interrupted("stopped; what was finished is on disk", mend="") from None
 
 
 def _refuse_combinations(*, simulate: bool, from_run: Path | None, dry_run: bool, real: bool) -> None:
@@ -157,6 +169,19 @@ def _refuse_combinations(*, simulate: bool, from_run: Path | None, dry_run: bool
         )
     if from_run and not simulate:
         raise UsageError("belongs to --simulate", where="--from-run", mend="add --simulate")
+
+
+def _refuse_changes(own: Path, loaded: "LoadedConfig") -> None:
+    """Name the settings that a run that goes on may not have."""
+    from asynckit.config.recorded import changed_settings
+    from asynckit.errors import ConfigError
+
+    if changed := changed_settings(own, loaded.root):
+        raise ConfigError(
+            f"{', '.join(changed)}: other settings than the run was begun with would make other records",
+            where=str(own),
+            mend="leave them out: --resume reads them from the run itself",
+        )
 
 
 def _forecast(loaded: "LoadedConfig", from_run: Path | None, *, json: bool, quiet: bool) -> None:
@@ -202,6 +227,7 @@ def _dry_run(loaded: "LoadedConfig", *, overwrite: bool, resume: bool, json: boo
         model=root.model,
         engine=root.engine,
         simulated=root.simulated,
+        openai=root.openai,
         sampling=root.sampling,
         prompts=root.prompts,
         reward=root.reward,

@@ -115,11 +115,11 @@ def load_config(
         root=root,
         histories={dotted(path): history for path, history in histories.items()},
         digest=digest_of(plain(root)),
-        identity=digest_of(_identifying(root)),
+        identity=digest_of(identifying(root)),
     )
 
 
-def _identifying(root: Any) -> dict[str, Any]:
+def identifying(root: Any) -> dict[str, Any]:
     """The values that determine what a run produces; of an engine or learner only if it is used."""
     values = plain(root, identity=True)
     for engine in ("simulated", "openai"):

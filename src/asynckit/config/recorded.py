@@ -1,11 +1,12 @@
 """The settings that a run was begun with, read back from its ``config.json``."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from asynckit.config.load import load_config
+from asynckit.config.load import identifying, load_config
 from asynckit.config.schema import Root
 from asynckit.config.values import escaped, plain
 
@@ -40,6 +41,19 @@ def read_recorded(path: Path) -> Recorded:
     ):
         intact = None
     return Recorded(loaded.root, str(document.get("identity")), intact)
+
+
+def changed_settings(path: Path, now: Root) -> list[str]:
+    """Names of the settings that decide what a run produces and differ now from its ``config.json``."""
+    before, after = (_flat(identifying(root)) for root in (read_recorded(path).root, now))
+    return sorted(name for name in before.keys() | after.keys() if before.get(name) != after.get(name))
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name, value in values.items():
+        found |= _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value}
+    return found
 
 
 def _has_secret(root: Root) -> bool:

@@ -4,6 +4,7 @@ import logging
 import os
 import socket
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from asynckit.engine.config import EngineConfig
@@ -48,7 +49,7 @@ def connect(config: RayConfig) -> None:
 
 def _refuse_silent(address: str) -> None:
     """Raise where nothing listens: Ray itself would go on trying for many minutes."""
-    found = os.environ.get("RAY_ADDRESS", "") if address == "auto" else address
+    found = _remembered() if address == "auto" else address
     host, _, port = found.removeprefix("ray://").rpartition(":")
     if not host or not port.isdecimal():
         return  # Ray finds its own cluster, or says what is wrong with the address
@@ -57,9 +58,17 @@ def _refuse_silent(address: str) -> None:
     except OSError as error:
         raise DependencyError(
             f"nothing answers at {found}: {error.strerror or error}",
-            where="ray.address" if address != "auto" else "RAY_ADDRESS",
+            where="ray.address",
             mend="start a cluster with `ray start --head`, or use ray.address=local",
         ) from error
+
+
+def _remembered() -> str:
+    """The cluster that Ray takes for ``auto``: the environment's, or the last one started on this machine."""
+    note = Path(os.environ.get("RAY_TMPDIR", "/tmp")) / "ray" / "ray_current_cluster"  # noqa: S108 - Ray's place
+    if named := os.environ.get("RAY_ADDRESS"):
+        return named
+    return note.read_text().strip() if note.is_file() else ""
 
 
 def disconnect() -> None:

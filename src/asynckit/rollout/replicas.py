@@ -156,7 +156,9 @@ class Replicas:
         return counts
 
     async def idle_ratio(self, seconds: float) -> float | None:
-        """Share of so many seconds in which an engine had nothing to step; None if none can be asked."""
+        """Share of so many seconds in which an engine had nothing to step; None if none can tell."""
+        if self._job.rollout.engine == "simulated" and self._job.simulated.clock == "virtual":
+            return None  # its seconds are others
         try:
             async with asyncio.timeout(_LET_GO_SECONDS):
                 await self.refresh()

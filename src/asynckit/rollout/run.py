@@ -102,7 +102,7 @@ def run_rollout(
     if rollout.engine == "openai":
         server_urls(openai)
     find_model(model, rollout.engine, progress=not quiet)
-    _refuse_contradictions(rollout, learner)
+    refuse_contradictions(rollout, learner)
     require_loggers(rollout.loggers)
     stream = PromptStream(found, epochs=prompts.epochs, shuffle=prompts.shuffle, seed=prompts.seed)
     if not resume:
@@ -158,7 +158,7 @@ def _tokenizer(model: ModelConfig, rollout: RolloutConfig, *, quiet: bool) -> An
     return load_tokenizer(find_model(model, rollout.engine, progress=not quiet), model)
 
 
-def _refuse_contradictions(rollout: RolloutConfig, learner: LearnerConfig) -> None:
+def refuse_contradictions(rollout: RolloutConfig, learner: LearnerConfig) -> None:
     """Find settings that can't work together, before anything starts.
 
     Raises:
@@ -198,8 +198,8 @@ def _nothing_owed(job: Job, supply: Supply) -> Summary | None:
         supply.restore(known, ledger.counts().get(GroupStatus.FILTERED, 0))
         if len(known) < len(supply.groups) or ledger.owed() or ledger.unsettled() or ledger.uncommitted():
             return None
-        if before := directory.read_summary():
-            return Summary.from_dict(before)
+        if before := Summary.from_dict(directory.read_summary() or {}):
+            return before
         tally = recover(ledger, directory.trajectories)
         summary = summarize(
             job,

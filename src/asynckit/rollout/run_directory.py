@@ -163,7 +163,7 @@ class RunDirectory:
             raise ConfigError(
                 "the run was begun with other settings, which make other records",
                 where=str(directory.config_path),
-                mend="leave them as they were: --resume reads them from the run itself",
+                mend="put the file back as the run wrote it, or resume with the asynckit that began the run",
             )
         return directory
 

@@ -65,9 +65,10 @@ class Summary:
         return {"schema": SCHEMA, **asdict(self)}
 
     @classmethod
-    def from_dict(cls, found: Mapping[str, Any]) -> "Summary":
-        """The summary that ``to_dict`` made JSON of."""
-        return cls(**{part.name: found[part.name] for part in fields(cls)})
+    def from_dict(cls, found: Mapping[str, Any]) -> "Summary | None":
+        """The summary that ``to_dict`` made JSON of; None where something is missing."""
+        names = [part.name for part in fields(cls)]
+        return cls(**{name: found[name] for name in names}) if found.keys() >= set(names) else None
 
     def raise_for_failures(self, allowed: int) -> None:
         """Turn what went wrong into the error that ends the command.

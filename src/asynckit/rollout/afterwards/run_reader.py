@@ -99,6 +99,9 @@ class Run:
                 where=str(path),
                 mend="read it with the asynckit that wrote it",
             )
+        for name in ("groups", "samples"):
+            if document is not None and not isinstance(document.get(name, {}), dict):
+                raise InputError(f"{name} is no object", where=str(path), mend="the file is damaged")
         return document
 
     def status(self) -> str:

@@ -193,13 +193,22 @@ def engine_arguments(
     return arguments
 
 
-def _load(arguments: Mapping[str, Any], device: str) -> Any:
+def require_vllm() -> None:
+    """Say at once that vLLM is missing; importing it takes long.
+
+    Raises:
+        DependencyError: it is not installed.
+    """
     if importlib.util.find_spec("vllm") is None:
         raise DependencyError(
             "vLLM is not installed",
             where="rollout.engine=vllm",
             mend="install vllm beside asynckit, or run it elsewhere and use --engine openai",
         )
+
+
+def _load(arguments: Mapping[str, Any], device: str) -> Any:
+    require_vllm()
     os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")  # vLLM reads these when it is imported
     os.environ.setdefault("VLLM_WORKER_MULTIPROC_METHOD", "spawn")  # the rollouter has threads
     try:

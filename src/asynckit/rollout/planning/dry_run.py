@@ -18,7 +18,6 @@ from asynckit.engine.simulated_config import SimulatedConfig
 from asynckit.engine.validate import check_request
 from asynckit.errors import ConfigError, InputError, RequestError
 from asynckit.models.config import ModelConfig
-from asynckit.models.resolve import resolve_model
 from asynckit.models.shape import load_shape
 from asynckit.models.tokenizer import eos_token_ids, load_tokenizer
 from asynckit.rollout.config import (
@@ -29,12 +28,23 @@ from asynckit.rollout.config import (
     RewardConfig,
     RolloutConfig,
 )
+from asynckit.rollout.engines.generators import find_model
+from asynckit.rollout.episodes.environments import check_environment
+from asynckit.rollout.observing.loggers import require_loggers
+from asynckit.rollout.openai_config import OpenAIConfig
 from asynckit.rollout.planning.findings import Findings
-from asynckit.rollout.planning.resource_checks import OpenedModel, check_disk, check_memory, check_ray
+from asynckit.rollout.planning.resource_checks import (
+    OpenedModel,
+    check_disk,
+    check_engine,
+    check_memory,
+    check_ray,
+)
 from asynckit.rollout.planning.reward_trial import try_reward
 from asynckit.rollout.planning.sweep import Knobs, learning_of
 from asynckit.rollout.prompting.encoding import encode_prompt, require_chat_template
 from asynckit.rollout.prompting.prompts import Prompt, load_prompts
+from asynckit.rollout.run import refuse_contradictions
 from asynckit.rollout.run_directory import RunDirectory
 from asynckit.rollout.scoring.reward_loading import choose_rewards, weights_of
 from asynckit.rollout.scoring.rewards import Failure, RewardInput
@@ -45,6 +55,7 @@ def dry_run(
     model: ModelConfig,
     engine: EngineConfig,
     simulated: SimulatedConfig,
+    openai: OpenAIConfig,
     sampling: SamplingParams,
     prompts: PromptsConfig,
     reward: RewardConfig,
@@ -61,14 +72,16 @@ def dry_run(
     found = Findings()
     _check_settings(found, engine, simulated, Knobs(rollout.mode, async_training), learner, rollout)
     its_prompts = found.attempt(
-        "prompts", lambda: load_prompts(prompts, lambda: _tokenizer(model, quiet=quiet))
+        "prompts", lambda: load_prompts(prompts, lambda: _tokenizer(model, rollout, quiet=quiet))
     )
     groups = rollout.total_rollout_steps or len(its_prompts or ()) * prompts.epochs
     if its_prompts is not None:
         found.ok("prompts", _count_of(its_prompts, groups, rollout))
     its_model = found.attempt("model", lambda: _open(model, rollout, quiet=quiet))
     if its_model is not None:
-        found.ok("model", f"{model.name} in {its_model.local.path}")
+        place = f"in {its_model.local.path}" if its_model.local else "(its tokenizer: no weights are needed)"
+        found.ok("model", f"{model.name} {place}")
+    check_engine(found, its_model, openai, sampling, rollout)
     encoded = _check_lengths(found, its_prompts, its_model, model, engine, simulated, sampling, rollout)
     _check_reward(found, its_prompts, reward, rollout)
     _check_directory(found, rollout, identity, overwrite=overwrite, resume=resume)
@@ -89,6 +102,8 @@ def _check_settings(
     """What the loader can't know: distributions, and settings of the simulated engine."""
     before = len(found.found)
     learning = found.attempt("settings", lambda: learning_of(knobs, learner))
+    found.attempt("settings", lambda: refuse_contradictions(rollout, learner))
+    found.attempt("settings", lambda: require_loggers(rollout.loggers))
     if rollout.engine == "simulated":
         found.attempt("settings", lambda: SimulatedEngine.load(engine, simulated))
     if len(found.found) > before:
@@ -105,8 +120,8 @@ def _check_settings(
     found.ok("settings", text)
 
 
-def _tokenizer(model: ModelConfig, *, quiet: bool) -> Any:
-    return load_tokenizer(resolve_model(model, progress=not quiet), model)
+def _tokenizer(model: ModelConfig, rollout: RolloutConfig, *, quiet: bool) -> Any:
+    return load_tokenizer(find_model(model, rollout.engine, progress=not quiet), model)
 
 
 def _count_of(prompts: Sequence[Prompt], groups: int, rollout: RolloutConfig) -> str:
@@ -114,8 +129,11 @@ def _count_of(prompts: Sequence[Prompt], groups: int, rollout: RolloutConfig) ->
 
 
 def _open(model: ModelConfig, rollout: RolloutConfig, *, quiet: bool) -> OpenedModel:
-    local = resolve_model(model, progress=not quiet)
-    tokenizer, shape = load_tokenizer(local, model), load_shape(local, model)
+    local = find_model(model, rollout.engine, progress=not quiet)
+    tokenizer = load_tokenizer(local, model)
+    if local is None:
+        return OpenedModel(None, tokenizer, None)
+    shape = load_shape(local, model)
     if rollout.engine == "torch":
         from asynckit.engine.model import refuse_unsupported
 
@@ -145,10 +163,14 @@ def _check_lengths(
         return [encode_prompt(model.tokenizer, prompt) for prompt in prompts]
 
     encoded = found.attempt(check, encode)
+    if rollout.engine == "openai":
+        found.skip(check, "what is too long is for the servers to say")
+        return encoded
     scheduler = found.attempt(check, lambda: _scheduler(engine, simulated, model.shape, rollout))
     if encoded is None or scheduler is None:
         return encoded
-    if found.attempt(check, lambda: _check_sampling(encoded[0], model, sampling, rollout)) is None:
+    first = Request("sampling", encoded[0], sampling, rollout.n)
+    if found.attempt(check, lambda: _check_sampling(first, model, simulated)) is None:
         return encoded
     refused = []
     for prompt, ids in zip(prompts, encoded, strict=True):
@@ -177,12 +199,13 @@ def _scheduler(
     return make_scheduler(replace(engine, max_running=1), replace(simulated, max_model_len=own))
 
 
-def _check_sampling(
-    ids: tuple[int, ...], model: OpenedModel, sampling: SamplingParams, rollout: RolloutConfig
-) -> bool:
-    vocabulary = int(model.shape.vocab_size)
-    eos_ids = eos_token_ids(model.local.path, model.tokenizer)
-    check_request(Request("sampling", ids, sampling, rollout.n), vocabulary=vocabulary, eos_ids=eos_ids)
+def _check_sampling(request: Request, model: OpenedModel, simulated: SimulatedConfig) -> bool:
+    if model.local is None:
+        vocabulary, eos_ids = simulated.vocabulary, frozenset({simulated.eos_token_id})
+    else:
+        vocabulary = int(model.shape.vocab_size)
+        eos_ids = eos_token_ids(model.local.path, model.tokenizer)
+    check_request(request, vocabulary=vocabulary, eos_ids=eos_ids)
     return True
 
 
@@ -218,12 +241,14 @@ def _report_lengths(
 def _check_reward(
     found: Findings, prompts: Sequence[Prompt] | None, reward: RewardConfig, rollout: RolloutConfig
 ) -> None:
-    """Load the reward in another process, and score a stand-in response with it."""
+    """Load the reward in another process and score a stand-in response; load the environment, if any."""
     check = "reward"
     if prompts is None:
         found.skip(check, "needs the prompts")
         return
     chosen = found.attempt(check, lambda: choose_rewards(reward, prompts))
+    names, here = tuple(weights_of(chosen or reward)), (str(Path.cwd()),)
+    found.attempt("environment", lambda: check_environment(rollout.environment, names, prompts, here))
     for name in weights_of(chosen) if chosen else ():
         _try_reward(found, name, prompts[0], reward, rollout)
 

@@ -7,11 +7,11 @@ from typing import Any
 from asynckit.engine.config import EngineConfig, SamplingParams
 from asynckit.engine.simulated_config import SimulatedConfig
 from asynckit.models.config import ModelConfig
-from asynckit.models.resolve import resolve_model
 from asynckit.models.shape import load_shape
 from asynckit.models.tokenizer import load_tokenizer
 from asynckit.rollout.backlog import places_for
 from asynckit.rollout.config import AsyncTrainingConfig, LearnerConfig, PromptsConfig, RolloutConfig
+from asynckit.rollout.engines.generators import find_model
 from asynckit.rollout.planning.calibration import Calibration, calibrate, with_times
 from asynckit.rollout.planning.simulation import Prediction, Setup, simulate
 from asynckit.rollout.planning.sweep import Knobs, Sweep, learning_of, sweep
@@ -45,6 +45,7 @@ class Forecast:
         calibration: of the step times; None where they come from ``simulated.*``.
         guessed: whether the torch engine would run, but the step times are only those of ``simulated.*``.
         sweep: what other settings would do; None without a learner.
+        left_out: settings of the run that the forecast knows nothing of.
     """
 
     present: Knobs
@@ -57,6 +58,7 @@ class Forecast:
     calibration: Calibration | None
     guessed: bool
     sweep: Sweep | None
+    left_out: tuple[str, ...]
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-able, with the schema's name."""
@@ -125,12 +127,12 @@ def forecast(
         if simulated.response_tokens == recorded.simulated.response_tokens:
             simulated = replace(simulated, response_tokens=f"trace({recorded.folder})")
         simulated = with_times(simulated, calibration.times)
-    local = resolve_model(model, progress=not quiet)
+    local = find_model(model, rollout.engine, progress=not quiet)
     tokenizer = load_tokenizer(local, model)
     found = load_prompts(prompts, lambda: tokenizer)
     if any(prompt.messages is not None for prompt in found):
         require_chat_template(tokenizer, model.name)
-    if rollout.engine == "torch":
+    if rollout.engine == "torch" and local:
         simulated = replace(simulated, max_model_len=int(load_shape(local, model).max_position_embeddings))
     groups = groups_from_prompts(
         PromptStream(found, epochs=prompts.epochs, shuffle=prompts.shuffle, seed=prompts.seed),
@@ -156,7 +158,13 @@ def forecast(
         calibration,
         rollout.engine == "torch" and not recorded,
         sweep(setup, groups, present, learner),
+        _left_out(rollout),
     )
+
+
+def _left_out(rollout: RolloutConfig) -> tuple[str, ...]:
+    there = {"rollout.filter_groups": rollout.filter_groups, "rollout.environment": rollout.environment}
+    return tuple(name for name, value in there.items() if value)
 
 
 def _calibrate(recorded: RecordedRun) -> Calibration:

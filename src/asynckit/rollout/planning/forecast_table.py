@@ -42,6 +42,8 @@ def warnings(forecast: Forecast) -> Iterator[str]:
             f"the recorded run had engine.max_running={forecast.recorded_running}: step times for "
             f"{forecast.max_running} sequences are extrapolated"
         )
+    for name in forecast.left_out:
+        yield f"{name} is left out of the forecast: the run will take longer"
     fit = forecast.calibration
     if fit and abs(fit.error) > _TOLERATED:
         yield (

@@ -1,5 +1,6 @@
-"""What a run needs of the machine, compared with what there is: disk, memory, CPUs and GPUs."""
+"""What a run needs around it, compared with what there is: engines, disk, memory, CPUs and GPUs."""
 
+import asyncio
 import os
 import shutil
 from collections.abc import Sequence
@@ -7,12 +8,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from asynckit.engine.config import EngineConfig
+from asynckit.engine.config import EngineConfig, SamplingParams
 from asynckit.engine.memory import available_bytes
 from asynckit.errors import DependencyError
 from asynckit.models.local import LocalModel, weight_files
 from asynckit.rollout.cluster import connect, disconnect, refuse_shortage, replica_resources
 from asynckit.rollout.config import RayConfig, RolloutConfig
+from asynckit.rollout.engines.openai_engine import OpenAIGenerator
+from asynckit.rollout.engines.openai_servers import server_urls
+from asynckit.rollout.engines.vllm_engine import require_vllm
+from asynckit.rollout.openai_config import OpenAIConfig
 from asynckit.rollout.planning.findings import Findings
 
 # Bytes in the run directory, measured on runs and rounded up: per response token, prompt token and sample.
@@ -22,9 +27,9 @@ _LEDGER_FACTOR = 5  # records that wait for their part are kept as text in the l
 
 @dataclass(frozen=True)
 class OpenedModel:
-    """What is known of a model without its weights."""
+    """What is known of a model without reading its weights; the tokenizer alone where none are needed."""
 
-    local: LocalModel
+    local: LocalModel | None
     tokenizer: Any
     shape: Any
 
@@ -68,15 +73,44 @@ def record_bytes(
     return int(one * (samples + _LEDGER_FACTOR * min(samples, 2 * rollout.part_samples)))
 
 
+def check_engine(
+    found: Findings,
+    model: OpenedModel | None,
+    openai: OpenAIConfig,
+    sampling: SamplingParams,
+    rollout: RolloutConfig,
+) -> None:
+    """Ask servers what they are and can do; see whether vLLM is there. Our own engines always are."""
+    check = "engine"
+    if rollout.engine == "vllm":
+        before = len(found.found)
+        found.attempt(check, require_vllm)
+        if len(found.found) == before:
+            found.ok(check, "vLLM is installed")
+    elif rollout.engine == "openai" and model is None:
+        found.skip(check, "needs the model's tokenizer")
+    elif rollout.engine == "openai" and model is not None:
+        tokenizer = model.tokenizer
+        urls = found.attempt(check, lambda: asyncio.run(_ask_servers(openai, sampling, tokenizer)))
+        if urls is not None:
+            found.ok(check, f"{', '.join(urls)}: there, with token ids and logprobs that suit the sampling")
+
+
+async def _ask_servers(config: OpenAIConfig, sampling: SamplingParams, tokenizer: Any) -> list[str]:
+    generator = await OpenAIGenerator.open(config, sampling, tokenizer)
+    await generator.close()
+    return server_urls(config)
+
+
 def check_memory(
     found: Findings, model: OpenedModel | None, engine: EngineConfig, rollout: RolloutConfig
 ) -> None:
     """Compare weights and KV caches with what this machine has left; on a GPU only the engine knows."""
     check = "memory"
-    if rollout.engine == "simulated":
-        found.ok(check, "the simulated engine needs none")
+    if rollout.engine in ("simulated", "openai"):
+        found.ok(check, f"the engine {rollout.engine} needs none")
         return
-    if model is None:
+    if model is None or model.local is None:
         found.skip(check, "needs the model")
         return
     from asynckit.engine.model import cache_shape, choose_device, choose_dtype

@@ -110,6 +110,7 @@ def checked(folder: Path, model: Path, **sections: Any) -> Findings:
         "model": replace(root.model, name=str(model)),
         "engine": root.engine,
         "simulated": root.simulated,
+        "openai": root.openai,
         "sampling": root.sampling,
         "prompts": replace(root.prompts, source=str(file)),
         "reward": root.reward,
