@@ -17,6 +17,7 @@ from asynckit.rollout.config import (
     RolloutConfig,
 )
 from asynckit.rollout.openai_config import OpenAIConfig
+from asynckit.serve.config import ServeConfig
 
 
 @dataclass(frozen=True)
@@ -34,3 +35,4 @@ class Root:
     simulated: SimulatedConfig = field(default_factory=SimulatedConfig)
     openai: OpenAIConfig = field(default_factory=OpenAIConfig)
     ray: RayConfig = field(default_factory=RayConfig)
+    serve: ServeConfig = field(default_factory=ServeConfig, metadata={"identity": False})
