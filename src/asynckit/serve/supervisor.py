@@ -245,7 +245,7 @@ class Supervisor:
         assignment = self._assignment(post, generation)
         listening = (assignment.listening,) if assignment.listening >= 0 else ()
         process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-P", "-m", "asynckit.serve.process"),
+            *(sys.executable, "-P", "-m", "asynckit.serve.process", post.name),  # the name is for `ps`
             stdin=asyncio.subprocess.PIPE,
             stdout=sys.stderr.fileno(),
             pass_fds=listening,

@@ -147,7 +147,8 @@ def test_nobody_is_started_while_the_server_ends() -> None:
     """Exits are what is waited for then."""
     found = made_ready()
     found.end()
-    assert not of_kind(found.exited("http-0", 0, "ended with exit code 0", 1.0), Start | GiveUp)
+    actions = found.exited("http-0", 0, "ended with exit code 0", 1.0)
+    assert actions == [Tell(Lost("http-0", "ended with exit code 0"))]
     assert found.tick(1e6) == []
 
 
@@ -162,6 +163,7 @@ class Driven:
             self.roster.ready(name, 0, "address", FACTS, 0.0)
 
     def obey(self, actions: list[Action]) -> None:
+        """Carry out what the roster says."""
         for action in actions:
             if isinstance(action, Start):
                 assert action.post.name not in self.alive, "two processes in one seat"
@@ -172,15 +174,19 @@ class Driven:
             self.over = self.over or isinstance(action, GiveUp)
 
     def leave(self, name: str) -> None:
+        """Exit."""
         self.obey(self.roster.exited(name, self.alive.pop(name), "gone", self.now))
 
     def hang(self, name: str) -> None:
+        """Get stuck."""
         self.obey(self.roster.beat(name, self.alive[name], 1e9, self.now))
 
     def be_ready(self, name: str) -> None:
+        """Be ready, perhaps once more."""
         self.obey(self.roster.ready(name, self.alive[name], "address", None, self.now))
 
     def be_late(self, name: str) -> None:
+        """Speak from the grave."""
         self.obey(self.roster.exited(name, self.alive[name] - 1, "gone", self.now))
 
 
