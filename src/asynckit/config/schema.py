@@ -5,6 +5,7 @@ Components receive their own section, never the root.
 
 from dataclasses import dataclass, field
 
+from asynckit.cluster.config import RayConfig
 from asynckit.engine.config import EngineConfig, SamplingParams
 from asynckit.engine.simulated_config import SimulatedConfig
 from asynckit.models.config import ModelConfig
@@ -12,7 +13,6 @@ from asynckit.rollout.config import (
     AsyncTrainingConfig,
     LearnerConfig,
     PromptsConfig,
-    RayConfig,
     RewardConfig,
     RolloutConfig,
 )
