@@ -104,6 +104,7 @@ def serve(
         model=root.model,
         engine=root.engine,
         simulated=root.simulated,
+        ray=root.ray,
         check=check,
         json=json,
         quiet=quiet,

@@ -11,12 +11,15 @@ from pathlib import Path
 from typing import Any
 
 from asynckit import console
+from asynckit.cluster.config import RayConfig
+from asynckit.cluster.connection import connect, disconnect
 from asynckit.engine.config import EngineConfig
 from asynckit.engine.simulated_config import SimulatedConfig
 from asynckit.errors import ConfigError, Interrupted, UsageError, WorkFailed
 from asynckit.models.config import ModelConfig
 from asynckit.models.resolve import resolve_model, resolve_tokenizer
 from asynckit.serve.config import ServeConfig
+from asynckit.serve.hosts import RayCluster, ThisMachine, share_machine
 from asynckit.serve.supervisor import Job, Supervisor, listen
 
 _CHECK_PROMPT = "Say hello."
@@ -28,6 +31,7 @@ def run_server(
     model: ModelConfig,
     engine: EngineConfig,
     simulated: SimulatedConfig,
+    ray: RayConfig,
     check: bool,
     json: bool,
     quiet: bool,
@@ -46,15 +50,22 @@ def run_server(
         Interrupted: it was asked to stop twice, or what ran could not end in time.
     """
     refuse_unsafe(serve)
-    name = serve.name or model.name
-    serve = replace(serve, name=name)
-    model = _local(model, serve.engine, quiet=quiet)
-    listening = listen(serve)
-    with listening:
-        port = listening.getsockname()[1]
-        url = _url(serve, port)
-        job = Job(serve, model, engine, simulated, listening, verbose)
-        return asyncio.run(_supervise(job, url, check=check, json=json, quiet=quiet))
+    serve = replace(serve, name=serve.name or model.name)
+    here = _local(model, serve.engine, quiet=quiet)
+    with listen(serve) as listening:
+        url = _url(serve, listening.getsockname()[1])
+        if ray.address == "local":
+            engine = share_machine(serve, engine)
+            job = Job(serve, here, here, engine, simulated, listening, ThisMachine(), verbose=verbose)
+            return asyncio.run(_supervise(job, url, check=check, json=json, quiet=quiet))
+        connect(ray)
+        try:
+            cluster = RayCluster(serve, engine)
+            serve = replace(serve, transport="tcp")
+            job = Job(serve, here, model, engine, simulated, listening, cluster, cluster.address, verbose)
+            return asyncio.run(_supervise(job, url, check=check, json=json, quiet=quiet))
+        finally:
+            disconnect()
 
 
 async def _supervise(job: Job, url: str, *, check: bool, json: bool, quiet: bool) -> dict[str, Any] | None:

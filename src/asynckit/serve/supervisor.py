@@ -29,10 +29,8 @@ import os
 import shutil
 import signal
 import socket
-import sys
 import tempfile
 from collections.abc import Awaitable, Callable, Iterable
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -48,6 +46,7 @@ from asynckit.errors import AsynckitError, WorkFailed
 from asynckit.models.config import ModelConfig
 from asynckit.serve.assignment import Assignment
 from asynckit.serve.config import ServeConfig
+from asynckit.serve.hosts import Host, Process, ThisMachine
 from asynckit.serve.member import now
 from asynckit.serve.messages import Beat, Drain, Failed, FromProcess, Ready, Stop, ToProcess, decoder, encode
 from asynckit.serve.roster import Action, GiveUp, Kill, Post, Roster, Start, posts_for
@@ -65,15 +64,21 @@ class Job:
     """What is to be served, and how.
 
     Attributes:
-        model: as the processes find it: on this machine.
+        model: as processes of this machine find it.
+        workers_model: as model workers find it, wherever they are.
         listening: bound and listening.
+        workers_on: where model workers run; the others run here.
+        address: at which model workers elsewhere reach this machine.
     """
 
     serve: ServeConfig
     model: ModelConfig
+    workers_model: ModelConfig
     engine: EngineConfig
     simulated: SimulatedConfig
     listening: socket.socket
+    workers_on: Host
+    address: str = "127.0.0.1"
     verbose: bool = False
 
 
@@ -92,8 +97,9 @@ class Supervisor:
         )
         self._folder = Path(tempfile.mkdtemp(prefix="asynckit-serve-"))  # 0700, as its sockets are ours alone
         keys = RingKeys.make() if serve.transport == "tcp" else None
-        self._place = Place(str(self._folder), keys=keys)
-        self._running: dict[tuple[str, int], asyncio.subprocess.Process] = {}
+        self._place = Place(str(self._folder), job.address, keys)
+        self._running: dict[tuple[str, int], Process] = {}
+        self._here = ThisMachine()
         self._watching: set[asyncio.Task[None]] = set()
         self._decoder = decoder(FromProcess)
         self._ready = asyncio.Event()
@@ -182,8 +188,7 @@ class Supervisor:
         if self._watching and not self._urged.is_set():
             await asyncio.wait(self._watching, timeout=STOP_SECONDS)
         for process in self._running.values():
-            with suppress(ProcessLookupError):
-                process.kill()
+            process.kill()
         if self._watching:
             await asyncio.wait(self._watching)
 
@@ -221,8 +226,7 @@ class Supervisor:
                 case Kill(name, generation, reason):
                     _logger.warning("%s is ended: %s", name, reason)
                     if process := self._running.get((name, generation)):
-                        with suppress(ProcessLookupError):
-                            process.kill()
+                        process.kill()
                 case GiveUp():
                     if not self._gave_up.done():
                         self._gave_up.set_result(action)
@@ -242,27 +246,14 @@ class Supervisor:
     async def _start(self, post: Post, generation: int) -> None:
         if generation:
             _logger.warning("%s is started again", post.name)
-        assignment = self._assignment(post, generation)
-        listening = (assignment.listening,) if assignment.listening >= 0 else ()
-        process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-P", "-m", "asynckit.serve.process", post.name),  # the name is for `ps`
-            stdin=asyncio.subprocess.PIPE,
-            stdout=sys.stderr.fileno(),
-            pass_fds=listening,
-            start_new_session=True,  # Ctrl-C is for the supervisor, which knows the order
-            env=self._environment(post),
-        )
+        host = self._job.workers_on if post.kind == "worker" else self._here
+        process = await host.start(self._assignment(post, generation))
         self._running[post.name, generation] = process
         task = asyncio.create_task(self._watch(post.name, generation, process))
         self._watching.add(task)
         task.add_done_callback(self._watched)
-        assert process.stdin
-        with suppress(BrokenPipeError, ConnectionResetError):  # it is gone already: its exit is reported
-            process.stdin.write(msgspec.json.encode(assignment))
-            await process.stdin.drain()
-            process.stdin.close()
 
-    async def _watch(self, name: str, generation: int, process: asyncio.subprocess.Process) -> None:
+    async def _watch(self, name: str, generation: int, process: Process) -> None:
         code = await process.wait()
         del self._running[name, generation]
         self._exited.set()
@@ -286,7 +277,7 @@ class Supervisor:
             control=self._address,
             supervisor=os.getpid(),
             serve=job.serve,
-            model=job.model,
+            model=job.workers_model if post.kind == "worker" else job.model,
             engine=job.engine,
             simulated=job.simulated,
             replica=post.replica,
@@ -295,13 +286,6 @@ class Supervisor:
             rendezvous=str(self._folder / f"ranks-{post.replica}-{generation}"),
             verbose=job.verbose,
         )
-
-    def _environment(self, post: Post) -> dict[str, str]:
-        """Only model workers compute on many cores; the others stay out of their way."""
-        environment = dict(os.environ)
-        if post.kind != "worker":
-            environment |= {"OMP_NUM_THREADS": "1", "RAYON_NUM_THREADS": "1"}
-        return environment
 
     def _as_error(self, end: GiveUp) -> AsynckitError:
         """What the process itself had to say, or how it ended."""
