@@ -10,7 +10,7 @@ from typing import Any
 import httpx2
 import openai
 import pytest
-from command_line import asynckit
+from command_line import Run
 from served import Served, served
 
 from asynckit.engine.config import EngineConfig, SamplingParams
@@ -47,7 +47,7 @@ def client(server: Served) -> Iterator[openai.OpenAI]:
 def greedy(model: Path, prompts: list[tuple[int, ...]], tokens: int) -> list[list[int]]:
     """What the bare engine makes of prompts."""
     config = ModelConfig(name=str(model))
-    engine = Engine.load(resolve_model(config), config, EngineConfig(dtype="float32"))
+    engine = Engine.load(EngineConfig(dtype="float32"), config, resolve_model(config))
     for index, ids in enumerate(prompts):
         engine.add(Request(str(index), ids, SamplingParams(temperature=0, max_tokens=tokens)))
     found: list[list[int]] = [[] for _ in prompts]
@@ -209,7 +209,7 @@ def test_weights_are_replaced_by_admins_alone(server: Served, client: openai.Ope
     assert client.models.list().data[0].id == "tiny"
 
 
-def test_rollouts_generate_with_it(server: Served, tiny_llama: Path, tmp_path: Path) -> None:
+def test_rollouts_generate_with_it(asynckit: Run, server: Served, tiny_llama: Path, tmp_path: Path) -> None:
     """``asynckit rollout --engine openai`` takes it for an engine: token ids and logprobs in and out."""
     prompts = tmp_path / "prompts.jsonl"
     prompts.write_text("\n".join(json.dumps({"prompt": text, "answer": "1"}) for text in PROMPTS))
@@ -243,7 +243,7 @@ async def test_garbage_bodies_bring_nothing_down(server: Served) -> None:
         assert (await client.get("/health")).status_code == 200
 
 
-def test_a_check_answers_one_request_and_stops(tiny_llama: Path) -> None:
+def test_a_check_answers_one_request_and_stops(asynckit: Run, tiny_llama: Path) -> None:
     """For scripts: the exit code says whether the server works."""
     done = asynckit("serve", "--check", "--json", "--port", "0", "--model", str(tiny_llama))
     assert done.returncode == 0, done.stderr
@@ -261,7 +261,7 @@ def test_a_check_answers_one_request_and_stops(tiny_llama: Path) -> None:
     ],
 )
 def test_what_cannot_be_served_is_said_at_once(
-    tiny_llama: Path, arguments: list[str], code: int, words: str
+    asynckit: Run, tiny_llama: Path, arguments: list[str], code: int, words: str
 ) -> None:
     """With the place and the mend."""
     done = asynckit("serve", "--port", "0", "--model", str(tiny_llama), *arguments)
