@@ -143,7 +143,7 @@ class EngineSteps:
             event.finish,
             event.error,
             event.top_logprobs,
-            tuple([each and _score(each) for each in scores]) if scores else (),
+            tuple([None if each is None else _score(each) for each in scores]) if scores else (),
         )
 
     def _ended(self, id_: str) -> None:

@@ -1,7 +1,7 @@
 """One rank of a replica: a process that owns an engine and does what the router says, step by step.
 
 The main thread computes: it waits for a message, answers it, and waits again, so an idle worker costs
-nothing. A thread beside it keeps the tie to the supervisor and reports how long the present step has been going on.
+nothing. A thread beside it keeps the tie to the supervisor and reports how long the present step has taken.
 """
 
 import logging

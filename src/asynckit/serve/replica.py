@@ -100,6 +100,7 @@ class Replica:
 
     Args:
         number: of the replica.
+        work: set when its queue has something for it.
         requests: the router's table; ``requests.replicas[number]`` is this one's queue.
         holdings: what every replica must have.
         changing: held while adapters or weights change anywhere.
@@ -110,6 +111,7 @@ class Replica:
     def __init__(
         self,
         number: int,
+        work: asyncio.Event,
         requests: Requests,
         holdings: Holdings,
         changing: asyncio.Lock,
@@ -120,7 +122,7 @@ class Replica:
         self.queue: ReplicaQueue = requests.replicas[number]
         self.limits = Limits(1, 1, 1)
         self.addresses: tuple[str, ...] = ()
-        self.work = asyncio.Event()
+        self._work = work
         self.model_rpcs: Sequence[ModelRpc] = ()
         self._requests = requests
         self._holdings = holdings
@@ -150,7 +152,7 @@ class Replica:
         future: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
         self._calls.append(call)
         self._awaited[call.id] = future
-        self.work.set()
+        self._work.set()
         return await future
 
     async def drive(self) -> None:
@@ -188,8 +190,8 @@ class Replica:
             step = self._next_step(has_work=has_work)
             if step is None and answer is None:
                 self._reported = 0.0
-                self.work.clear()
-                await self.work.wait()
+                self._work.clear()
+                await self._work.wait()
                 continue
             if step is not None:
                 await self._send(step)

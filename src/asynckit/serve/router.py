@@ -24,7 +24,7 @@ All decisions are in :mod:`asynckit.serve.routing`; a task that dies ends the pr
 import asyncio
 import logging
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from asynckit.serve.assignment import Assignment
 from asynckit.serve.member import Member, now
@@ -85,9 +85,7 @@ async def run_router(assignment: Assignment) -> int:
     return 0
 
 
-async def _route(
-    assignment: Assignment, sockets: Sockets, member: Member, tasks: asyncio.TaskGroup
-) -> None:
+async def _route(assignment: Assignment, sockets: Sockets, member: Member, tasks: asyncio.TaskGroup) -> None:
     await Router(assignment, sockets, member, tasks).run()
     raise _Stopped  # ends the other tasks
 
@@ -109,7 +107,8 @@ class Router:
         self._changing = asyncio.Lock()
         self._changes: asyncio.Queue[Change] = asyncio.Queue(MOST_CHANGES)
         self._embeds = 0
-        queues = [ReplicaQueue(number, self._wake(number)) for number in range(serve.replicas)]
+        work = [asyncio.Event() for _ in range(serve.replicas)]
+        queues = [ReplicaQueue(number, event.set) for number, event in enumerate(work)]
         self._requests = Requests(
             queues,
             Balancer(serve.replicas, assignment.engine.block_size),
@@ -118,11 +117,10 @@ class Router:
             max_waiting=serve.max_waiting,
             prefetch=serve.prefetch,
         )
-        self._replicas: list[Replica] = [
-            Replica(
-                number, self._requests, self._holdings, self._changing, self._outgoing.room, self._metrics
-            )
-            for number in range(serve.replicas)
+        room, changing = self._outgoing.room, self._changing
+        self._replicas = [
+            Replica(number, event, self._requests, self._holdings, changing, room, self._metrics)
+            for number, event in enumerate(work)
         ]
         self._driving: dict[int, asyncio.Task[None]] = {}
         self._gone: set[str] = set()  # addresses of workers that went with another rank, if not yet reported
@@ -138,10 +136,6 @@ class Router:
         self._tasks.create_task(self._make_changes(), name="change adapters and weights")
         await self._member.ready(inbox.address)
         await self._hear()
-
-    def _wake(self, number: int) -> Callable[[], None]:
-        """What tells a replica that its queue has something for it."""
-        return lambda: self._replicas[number].work.set()
 
     async def _hear(self) -> None:
         """Follow who comes and goes, until the end."""
