@@ -36,7 +36,17 @@ class TextWindow:
         self.held = text[self._told :]
         return new
 
-    def start_of_shorter(self) -> list[int] | None:
+    def release(self) -> str:
+        """What is held back; it can't become anything else any more."""
+        held, self.held = self.held, ""
+        self._told += len(held)
+        return held
+
+    def restart(self, token: int) -> None:
+        """Forget the tokens; go on after one that stands for U+FFFD and was told."""
+        self.tokens, self._told, self.held = [token], 1, ""
+
+    def context(self) -> list[int] | None:
         """The tokens to go on with where the window has become long: decode them for :meth:`shorten`."""
         return self.tokens[-_CONTEXT:] if len(self.tokens) > _LONGEST else None
 
@@ -66,7 +76,7 @@ class IncrementalText:
         window = self._window
         window.tokens.append(token)
         new = window.read(self._decode(window.tokens))
-        shorter = window.start_of_shorter()
+        shorter = window.context()
         if shorter:
             window.shorten(shorter, self._decode(shorter))
         return new
@@ -100,3 +110,43 @@ def cut_at_stop(text: str, stop: Sequence[str]) -> str:
     The last occurrence counts: earlier ones were allowed to pass (``min_tokens``).
     """
     return text[: max((text.rfind(s) for s in stop if s in text), default=len(text))]
+
+
+class BeforeStop:
+    """Passes a growing text on without the stop string that ends it.
+
+    What may be the beginning of a stop string is held back. A whole one that ends nothing passes: the engine
+    lets those before ``min_tokens`` pass.
+    """
+
+    def __init__(self, stop: Sequence[str]) -> None:
+        self._stop = stop
+        self._longest = max(map(len, stop)) - 1
+        self._held = ""
+
+    def push(self, new: str) -> str:
+        """The text that can be shown now."""
+        text = self._held + new
+        start = next(
+            (at for at in range(max(0, len(text) - self._longest), len(text)) if self._may_begin(text[at:])),
+            len(text),
+        )
+        self._held = text[start:]
+        return text[:start]
+
+    def finish(self, new: str, *, stopped: bool) -> str:
+        """The rest of the text; if a stop string may have ended it (``stopped``), up to that.
+
+        Of several in ``new`` the one that is complete first counts, as if characters had come one by one; of
+        those, the longest.
+        """
+        text, known = self._held + new, len(self._held)
+        self._held = ""
+        if not stopped:
+            return text
+        found = [(text.find(stop, max(0, known - len(stop) + 1)), stop) for stop in self._stop]
+        ends = [(start + len(stop), start) for start, stop in found if start >= 0]
+        return text[: min(ends)[1]] if ends else text
+
+    def _may_begin(self, tail: str) -> bool:
+        return any(len(stop) > len(tail) and stop.startswith(tail) for stop in self._stop)

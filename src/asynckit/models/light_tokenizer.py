@@ -1,8 +1,9 @@
-"""A tokenizer for processes that hold no model: the same ids and text as transformers gives, without torch."""
+"""A tokenizer for processes that hold no model: transformers' ids and text without torch."""
 
+import os
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, cast
 
 from asynckit.models.config import ModelConfig
 from asynckit.models.local import LocalModel
@@ -24,24 +25,25 @@ def keep_torch_out(config: ModelConfig) -> None:
     need torch, nor where torch is imported already.
     """
     if not config.trust_remote_code:
+        os.environ["TRANSFORMERS_NO_ADVISORY_WARNINGS"] = "1"  # it would say that torch is missing
         sys.modules.setdefault("torch", None)  # type: ignore[arg-type]  # how Python says "can't be imported"
 
 
 class LightTokenizer:
-    """Text to token ids and back, and chat templates; every answer is that of transformers' ``AutoTokenizer``.
+    """Text to token ids and back, and chat templates, exactly as transformers' ``AutoTokenizer`` has them.
 
     Attributes:
         chat_template: what lays out chats without tools; None where the model has none.
         special_ids: tokens that ``skip_special_tokens`` leaves out.
         vocabulary: one more than the highest id.
-        fallback: bytes by the ids of the tokens that spell a byte each, in vocabularies that fall back on them.
+        fallback: bytes by the ids of the tokens that spell one byte each; empty for byte-level vocabularies.
         cleans: whether decoding removes the spaces before punctuation; :meth:`decode_windows` doesn't.
     """
 
     def __init__(self, tokenizer: "TokenizerParts | PreTrainedTokenizerBase") -> None:
         parts = tokenizer if isinstance(tokenizer, TokenizerParts) else parts_of(tokenizer)
         self._python = None if parts else PythonTokenizer(tokenizer)
-        self._backend: Any = parts.backend if parts else self._python
+        self._backend = cast("Any", parts.backend if parts else self._python)
         self._special_tokens = parts.special_tokens if parts else {}
         self._templates = parts.chat_template if parts else tokenizer.chat_template
         self.cleans = parts.cleans if parts else False
@@ -120,9 +122,7 @@ class LightTokenizer:
             raise ValueError("a chat has at least one message")
         if arguments.get("continue_final_message") and add_generation_prompt:
             raise ValueError("continue_final_message and add_generation_prompt contradict each other")
-        present = [
-            {key: value for key, value in message.items() if value is not None} for message in messages
-        ]
+        present = [{key: value for key, value in one.items() if value is not None} for one in messages]
         arguments["tools"] = None if tools is None else [dict(tool) for tool in tools]
         arguments["add_generation_prompt"] = add_generation_prompt
         if self._python:
@@ -154,10 +154,8 @@ class LightTokenizer:
     def _spell(self, token_id: int) -> tuple[str, bytes]:
         if not self.knows(token_id):
             return "", b""
-        alone, before = self._backend.decode_batch(
-            [[self._before, token_id], [self._before]], skip_special_tokens=False
-        )
-        text: str = alone[len(before) :]
+        both, before = self.decode_windows([[self._before, token_id], [self._before]])
+        text = both[len(before) :]
         if token_id in self.fallback:
             return text, bytes([self.fallback[token_id]])
         if self._is_byte_level:

@@ -1,4 +1,4 @@
-"""Tokenizers that are more than the Rust library's, behind the few calls of it that :class:`LightTokenizer` makes."""
+"""Tokenizers that are more than the Rust library's, behind the few of its calls that are needed."""
 
 from collections.abc import Sequence
 from types import SimpleNamespace
