@@ -27,7 +27,7 @@ class Homes:
     """Sends without waiting: a server that reads slowly holds up itself alone.
 
     One that is far behind counts as gone until the supervisor gives its new address. What comes for a server
-    that was not named yet waits for its address, since the supervisor tells everybody at nearly the same time.
+    that was not named yet waits for its address: the supervisor tells everybody at nearly the same time.
 
     Args:
         sockets: of this process.
@@ -81,7 +81,7 @@ class Homes:
         try:
             home.waiting.put_nowait(message)
         except asyncio.QueueFull:
-            _logger.error("%s reads nothing: its requests are lost", name)
+            _logger.warning("%s reads nothing: its requests are lost", name)
             self._drop(1)
             self.lose(name)
 
@@ -96,7 +96,7 @@ class Homes:
             while True:
                 await outbox.send(await home.waiting.get())
         except WorkFailed as error:
-            _logger.error("%s: %s", name, error)  # noqa: TRY400 - the others go on
+            _logger.warning("%s is left out: %s", name, error)
             home.delivering = None
             self.lose(name)
         finally:

@@ -136,14 +136,18 @@ class OpenTexts:
 
     def _text(self, new: _New, timings: dict[str, Timing]) -> Text:
         token, request = new.token, new.request
-        known = () if token.token_id is None else (token.token_id,)
-        scored = known and request.begin.wants_tokens
+        id_ = token.token_id
+        scored = (
+            (self._scored(id_, token.logprob, token.top_logprobs),)
+            if request.begin.wants_tokens and id_ is not None
+            else ()
+        )
         text = Text(
             token.id,
             token.sample,
             _new_text(new),
-            token_ids=known,
-            tokens=(self._scored(*known, token.logprob, token.top_logprobs),) if scored else (),
+            token_ids=() if id_ is None else (id_,),
+            tokens=scored,
             prompt_tokens=self._prompt(request, token.prompt_logprobs) if token.prompt_logprobs else (),
             version=token.version,
             finish=token.finish,
@@ -170,9 +174,9 @@ class OpenTexts:
         return request.prompt
 
     def _scored(self, token_id: int, logprob: float, top: Likeliest) -> TokenText:
-        tell = self.tokenizer.token_text, self.tokenizer.token_bytes
-        likeliest = tuple((id_, *(spell(id_) for spell in tell), other) for id_, other in top)
-        return TokenText(token_id, tell[0](token_id), tell[1](token_id), logprob, likeliest)
+        text, raw = self.tokenizer.token_text, self.tokenizer.token_bytes
+        likeliest = tuple((id_, text(id_), raw(id_), likely) for id_, likely in top)
+        return TokenText(token_id, text(token_id), raw(token_id), logprob, likeliest)
 
 
 def _changes(new: _New) -> bool:
