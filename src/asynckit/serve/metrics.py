@@ -1,8 +1,8 @@
 """What the server counts and times, as Prometheus text.
 
-The router holds the one :class:`Metrics`: it sees every request, and HTTP servers tell it what they answered.
-Names are vLLM's where the meaning is, with ``asynckit:`` in front, so that its dashboards need one replacement.
-Whoever talks to the server can't make label values: what isn't among the known ones counts as ``other``.
+The router holds the one :class:`Metrics`: it sees every request, and HTTP servers tell it what they
+answered. Names are vLLM's where the meaning is, with ``asynckit:`` in front, so that its dashboards need one
+replacement. Clients can't make label values: what isn't among the known ones counts as ``other``.
 """
 
 from collections.abc import Iterable
@@ -53,7 +53,7 @@ _REQUEST = (
 )
 _LENGTH = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10_000, 20_000, 50_000, 100_000, 200_000)
 
-disable_created_metrics()  # a second series for each one that nobody draws
+disable_created_metrics()  # type: ignore[no-untyped-call]  # they double the text, and nobody draws them
 
 
 class Metrics:
@@ -87,7 +87,7 @@ class Metrics:
         self._first_token.observe(max(0.0, seconds))
 
     def tokens(self, count: int, seconds: float | None = None) -> None:
-        """A step brought ``count`` tokens, ``seconds`` after the engine's step before, if it was busy then."""
+        """A step brought ``count`` tokens, ``seconds`` after the engine's step before; None after a rest."""
         self._generated.inc(count)
         if seconds is not None:
             for _ in range(count):
@@ -174,9 +174,7 @@ class Metrics:
         self._prefill_time = self._histogram(
             "request_prefill_time_seconds", "From an engine's taking it to its first token."
         )
-        self._decode_time = self._histogram(
-            "request_decode_time_seconds", "From its first token to its end."
-        )
+        self._decode_time = self._histogram("request_decode_time_seconds", "From its first token to its end.")
         self._prompt_length = self._histogram("request_prompt_tokens", "Length of its prompt.", _LENGTH)
         self._generated_length = self._histogram(
             "request_generation_tokens", "Tokens sampled for it, in all samples.", _LENGTH
