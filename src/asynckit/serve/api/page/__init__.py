@@ -1,6 +1,6 @@
 """The page at ``/``: a chat and the server's load. Three files, which ask for nothing from elsewhere.
 
-Nobody needs a key for them, because they hold nothing; what they fetch asks for the key that a person types in.
+They hold nothing secret and need no key; what they fetch needs the one that a person types in.
 """
 
 from pathlib import Path

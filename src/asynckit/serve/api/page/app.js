@@ -321,9 +321,11 @@ function say(state, text) {
 }
 
 function note(state, now) {
-  const made = known ? state.generated_tokens - known.state.generated_tokens : 0;
-  const speed = made > 0 ? made / (now - known.now) : 0; // counts fall when the router is started anew
+  const before = known;
   known = { state, now };
+  if (!before) return; // a speed needs two looks
+  const made = Math.max(0, state.generated_tokens - before.state.generated_tokens); // less when the router is new
+  const speed = made / (now - before.now);
   for (const [name, value] of Object.entries({ throughput: speed, running: state.running, waiting: state.waiting, cache: 100 * state.kv_usage })) {
     history[name].push(value);
     if (history[name].length > SAMPLES) history[name].shift();
