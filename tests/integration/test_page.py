@@ -1,4 +1,4 @@
-"""The built-in page in a real browser: it chats, streams, stops, shows errors and load, and runs no foreign text."""
+"""The built-in page in a real browser: it chats, stops, shows errors and load, and runs no foreign text."""
 
 import itertools
 import shutil
@@ -28,17 +28,21 @@ class Page:
         self.browser, self.server = browser, server
 
     def one(self, selector: str) -> WebElement:
+        """The first element of this selector."""
         return self.browser.find_element(By.CSS_SELECTOR, selector)
 
     def texts(self, selector: str) -> list[str]:
+        """The texts of all elements of this selector."""
         script = "return [...document.querySelectorAll(arguments[0])].map((found) => found.textContent)"
         found: list[str] = self.browser.execute_script(script, selector)
         return found
 
     def until(self, holds: Callable[[], object]) -> None:
+        """Wait until something holds."""
         WebDriverWait(self.browser, 10, 0.02).until(lambda _: holds())
 
     def say(self, *keys: str) -> None:
+        """Press keys in the message."""
         self.one("#text").send_keys(*keys)
 
     def ask(self, text: str) -> None:
@@ -46,6 +50,11 @@ class Page:
         ended = len(self.texts(".turn footer"))
         self.say(text, Keys.ENTER)
         self.until(lambda: len(self.texts(".turn footer")) == ended + 1)
+
+
+def read_log(browser: webdriver.Chrome) -> list[str]:
+    """What the browser has complained about since the last look."""
+    return [entry["message"] for entry in browser.get_log("browser")]  # type: ignore[no-untyped-call]
 
 
 @pytest.fixture(scope="module")
@@ -78,10 +87,9 @@ def opened(browser: webdriver.Chrome, server: PageServer) -> Iterator[Page]:
     browser.refresh()
     found = Page(browser, server)
     found.until(lambda: found.texts("#status") == ["ready"])
-    browser.get_log("browser")
+    read_log(browser)
     yield found
-    said = [entry["message"] for entry in browser.get_log("browser")]
-    assert [each for each in said if "Failed to load resource" not in each] == []
+    assert [said for said in read_log(browser) if "Failed to load resource" not in said] == []
 
 
 def test_a_conversation_is_streamed_and_kept(opened: Page) -> None:
