@@ -2,7 +2,7 @@
 
 import json
 import secrets
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeVar
 
 from pydantic import ConfigDict, Field
 
@@ -19,6 +19,8 @@ from asynckit.serve.api.schemas.fields import (
     Stop,
     StopIds,
 )
+
+Value = TypeVar("Value")
 
 
 class StreamOptions(Fields):
@@ -157,7 +159,7 @@ def sampling_of(
     )
 
 
-def _or[T](value: T | None, default: T) -> T:
+def _or(value: Value | None, default: Value) -> Value:
     return default if value is None else value
 
 
