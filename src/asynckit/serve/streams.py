@@ -64,9 +64,9 @@ class Stream:
         self.close()
 
     @property
-    def ended(self) -> bool:
-        """Whether nothing more will come."""
-        return not self._left
+    def complete(self) -> bool:
+        """Whether everything has come and been taken; false after a failure."""
+        return not (self._left or self._pieces or self._failure)
 
     async def take(self) -> list[Piece]:
         """Everything that has come since the last call, at least one piece; waits for it.
@@ -75,7 +75,7 @@ class Stream:
             ApiError: the request has failed.
         """
         if not self._pieces and not self._failure:
-            assert self._left, "nothing more will come"
+            assert not self.complete, "nothing more will come"
             self._waiting = asyncio.get_running_loop().create_future()
             await self._waiting
         if self._pieces:
