@@ -171,12 +171,16 @@ class Streams:
             problem = self.problem
             assert problem
             raise problem
-        samples = {each.id: each.request.n if isinstance(each, Generate) else 1 for each in messages}
+        samples = dict(map(_parts, messages))
         stream = Stream(self, samples)
         stream.start(seconds)
         self._open.update(dict.fromkeys(samples, stream))
-        for message in messages:
-            self._post(message)
+        try:
+            for message in messages:
+                self._post(message)
+        except ApiError:
+            stream.close()
+            raise
         return stream
 
     def count(self, served: Served) -> None:
@@ -218,6 +222,12 @@ class Streams:
         for stream in set(self._open.values()):
             stream.fail(unavailable(f"{_RESTARTING}: {reason}", code="restarting", retry_after=2.0))
 
+    def fail(self, id_: str, error: ApiError) -> None:
+        """End the request that waits for this id, if one does."""
+        stream = self._open.get(id_)
+        if stream:
+            stream.fail(error)
+
     def drain(self) -> None:
         """Take no new requests."""
         self._draining = True
@@ -227,3 +237,10 @@ class Streams:
         self._draining = True
         for stream in set(self._open.values()):
             stream.fail(unavailable("the server is shutting down", code="draining", retry_after=10.0))
+
+
+def _parts(message: Generate | Call) -> tuple[str, int]:
+    """Id of a message, and in how many parts its answer ends."""
+    if isinstance(message, Generate):
+        return message.request.id, message.request.n
+    return message.id, 1

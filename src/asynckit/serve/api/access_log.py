@@ -1,4 +1,4 @@
-"""One JSON line for each HTTP request: who asked for what, how it ended, how long it took; never content or keys.
+"""One JSON line for each HTTP request: who asked for what, how it ended, how long it took. No content.
 
 The lines are written by a thread of their own, so that a full pipe on the other side of stderr never stands
 in the way of requests. Then lines are dropped, and counted.

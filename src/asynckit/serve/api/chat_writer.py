@@ -1,7 +1,6 @@
 """Writes the answer to a chat, whole or in chunks, with the tool calls that are in it."""
 
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -52,7 +51,7 @@ class ChatWriter:
 
     def answer(self, samples: list[Sample]) -> dict[str, Any]:
         """The whole answer."""
-        self._completion_tokens = sum(sample.count for sample in samples)
+        self._completion_tokens = sum(len(sample.token_ids) for sample in samples)
         answer = {
             "id": self._id,
             "object": "chat.completion",
@@ -88,7 +87,7 @@ class ChatWriter:
         """The events that pieces make, in one."""
         events: list[bytes] = []
         for text in texts_of(pieces):
-            self._completion_tokens += text.count
+            self._completion_tokens += len(text.token_ids)
             progress = self._progress.get(text.sample)
             if progress is None:
                 progress = self._progress[text.sample] = _Progress(self._tools.reader())
@@ -178,8 +177,7 @@ def read_message(text: str, reader: ToolCalls | None) -> dict[str, Any]:
         return {"role": "assistant", "content": text}
     said: list[str] = []
     calls: list[_Function] = []
-    found: Sequence[Found] = [*reader.push(text), *reader.finish()]
-    for each in found:
+    for each in (*reader.push(text), *reader.finish()):
         if isinstance(each, Said):
             said.append(each.text)
         elif isinstance(each, Called):

@@ -25,11 +25,12 @@ from asynckit.serve.api.logprobs import completion_logprobs, prompt_logprobs
 from asynckit.serve.api.schemas.completion import CompletionRequest
 from asynckit.serve.api.schemas.sampling import sampling_of
 from asynckit.serve.api.service import Service, note
-from asynckit.serve.messages import TokenText
+from asynckit.serve.messages import Text, TokenText
 from asynckit.serve.preparation.jobs import Decode
 from asynckit.serve.streams import Piece, Stream, new_id
 
 _DEFAULT_TOKENS = 16  # OpenAI's
+Prompts = tuple[tuple[int, ...], ...]
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,7 @@ def _check(body: CompletionRequest, n: int) -> None:
         raise ApiError(400, "best_of must equal n: all samples are returned", param="best_of")
     if body.max_tokens == 0 and not body.echo:
         raise ApiError(400, "max_tokens=0 needs echo: there would be nothing to return", param="max_tokens")
-    if body.prompt == "" or body.prompt == []:
+    if not body.prompt:
         raise ApiError(400, "the prompt is empty", param="prompt")
     if body.stream_options and not body.stream:
         raise ApiError(400, "stream_options needs stream", param="stream_options")
@@ -106,7 +107,7 @@ async def _prompts(service: Service, body: CompletionRequest) -> list[_Prompt]:
     return [_Prompt(*each) for each in zip(ids, texts, firsts, strict=True)]
 
 
-async def _decoded(service: Service, body: CompletionRequest, ids: tuple[tuple[int, ...], ...]) -> Sequence[str]:
+async def _decoded(service: Service, body: CompletionRequest, ids: Prompts) -> Sequence[str]:
     if not body.echo:
         return [""] * len(ids)
     _check_ids(service, ids)
@@ -114,14 +115,14 @@ async def _decoded(service: Service, body: CompletionRequest, ids: tuple[tuple[i
     return (await service.preparers.prepare(Decode(ids, skip_special_tokens=skip))).texts
 
 
-async def _firsts(service: Service, body: CompletionRequest, ids: tuple[tuple[int, ...], ...]) -> Sequence[str]:
+async def _firsts(service: Service, body: CompletionRequest, ids: Prompts) -> Sequence[str]:
     if not (body.echo and body.logprobs is not None):
         return [""] * len(ids)
     firsts = tuple(each[:1] for each in ids)
     return (await service.preparers.prepare(Decode(firsts, each=True))).texts
 
 
-def _check_ids(service: Service, prompts: tuple[tuple[int, ...], ...]) -> None:
+def _check_ids(service: Service, prompts: Prompts) -> None:
     vocabulary = service.loaded_facts().vocabulary
     for ids in prompts:
         if ids and max(ids) >= vocabulary:
@@ -152,9 +153,7 @@ class _Writer:
     def __post_init__(self) -> None:
         options = self.body.stream_options
         self._usage = bool(options and options.include_usage)
-        self._chunks = Chunks(
-            *(self.id, "text_completion", self.created, self.body.model), usage=self._usage
-        )
+        self._chunks = Chunks(*(self.id, "text_completion", self.created, self.body.model), usage=self._usage)
         self._progress: dict[int, _Progress] = {}
         self._completion_tokens = 0
         self._scores: dict[int, tuple[TokenText | None, ...]] = {}
@@ -163,7 +162,7 @@ class _Writer:
     def answer(self, samples: list[Sample]) -> dict[str, Any]:
         """The whole answer."""
         for sample in samples:
-            self._completion_tokens += 0 if self.prompt_only else sample.count
+            self._completion_tokens += 0 if self.prompt_only else len(sample.token_ids)
         return {
             "id": self.id,
             "object": "text_completion",
@@ -215,18 +214,17 @@ class _Writer:
                 self._scores[place] = text.prompt_tokens
             progress = self._progress.setdefault(index, _Progress())
             first = not progress.begun
-            if self.prompt_only:
-                text_now, tokens, ids, finish = "", (), (), "length" if text.finish else None
-            else:
-                text_now, tokens, ids, finish = text.text, text.tokens, text.token_ids, text.finish
-                self._completion_tokens += text.count
-            if first and self.body.echo:
-                text_now = self.prompts[place].text + text_now
-            if text_now or finish or ((self._ids or self._logprobs) and ids):
+            shown = self._shown(text, self.prompts[place].text if first and self.body.echo else "")
+            if shown.text or shown.finish or ((self._ids or self._logprobs) and shown.ids):
                 progress.begun = True
-                shown = _Shown(text_now, tokens, ids, finish)
                 events.append(self._chunks.chunk(self._delta(index, place, shown, progress, first=first)))
         return b"".join(events)
+
+    def _shown(self, text: Text, before: str) -> "_Shown":
+        if self.prompt_only:
+            return _Shown(before, (), (), "length" if text.finish else None)
+        self._completion_tokens += len(text.token_ids)
+        return _Shown(before + text.text, text.tokens, text.token_ids, text.finish)
 
     def _delta(
         self, index: int, place: int, shown: "_Shown", progress: _Progress, *, first: bool

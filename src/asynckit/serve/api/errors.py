@@ -4,6 +4,7 @@ import difflib
 import math
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
 from http import HTTPStatus
+from itertools import takewhile
 from typing import TYPE_CHECKING, Any, Self
 
 import msgspec
@@ -25,6 +26,7 @@ AsgiApp = Callable[[Scope, Receive, Send], Awaitable[None]]
 RETRY_SECONDS = 1.0
 CLIENT_GONE = 499  # as nginx logs it; nobody is there to read it
 _LONGEST_MESSAGE = 1000
+_KINDS = ("str", "int", "float", "bool", "none")
 _TYPES = {
     401: "authentication_error",
     403: "permission_error",
@@ -130,23 +132,29 @@ def printable(text: str) -> str:
     return text.encode(errors="replace").decode()
 
 
-def validation_error(errors: Sequence[Mapping[str, Any]], known: Sequence[str] = ()) -> ApiError:
+def validation_error(errors: Sequence[Any], known: Sequence[str] = ()) -> ApiError:
     """The first thing that is wrong with a body, as pydantic found it.
 
     Args:
         errors: of pydantic.
         known: names of the fields that the route takes.
     """
-    first = errors[0] if errors else {"type": "invalid", "msg": "the body is wrong", "loc": ()}
+    first: Mapping[str, Any] = errors[0] if errors else {"type": "invalid", "msg": "", "loc": ()}
     place = [str(each) for each in first["loc"] if each not in ("body", "query", "path")]
-    param = printable(".".join(place[:6])) or None
+    param = printable(".".join(takewhile(_names_a_place, place[:6]))) or None
     if first["type"] == "json_invalid":
         return ApiError(400, f"the body is not JSON: {first['ctx']['error']} at character {place[0]}")
     if first["type"] == "extra_forbidden":
         return ApiError(400, _unknown_field(place[-1], known), param=param, code="unknown_field")
     if not place:
-        return ApiError(400, f"the body must be a JSON object (Content-Type: application/json): {first['msg']}")
-    return ApiError(400, f"{param}: {first['msg']}", param=param, code="invalid_value")
+        return ApiError(400, "the body must be a JSON object (Content-Type: application/json)")
+    reasons = dict.fromkeys(each["msg"] for each in errors if each["loc"][:2] == first["loc"][:2])
+    return ApiError(400, f"{param}: {' / '.join(reasons)}", param=param, code="invalid_value")
+
+
+def _names_a_place(part: str) -> bool:
+    """A field or an index, and not how pydantic names one kind of a union."""
+    return part.isidentifier() and part not in _KINDS or part.isdecimal()
 
 
 def _unknown_field(name: str, known: Sequence[str]) -> str:

@@ -18,7 +18,9 @@ def allowed_folder(path: str, roots: Iterable[str], setting: str, param: str) ->
         raise ApiError(400, "a path can't have a NUL character", param=param)
     resolved = [Path(root).expanduser().resolve() for root in roots]
     if not resolved:
-        raise ApiError(403, f"no folder is allowed: the server has no {setting}", code="no_roots", param=param)
+        raise ApiError(
+            403, f"no folder is allowed: the server has no {setting}", code="no_roots", param=param
+        )
     try:
         folder = Path(path).resolve()
     except (OSError, RuntimeError) as error:  # such as links in a circle

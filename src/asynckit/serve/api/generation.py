@@ -120,14 +120,12 @@ class Sample:
     tokens: list[TokenText] = field(default_factory=list)
     prompt_tokens: tuple[TokenText | None, ...] = ()
     finish: str = ""
-    count: int = 0
 
     def add(self, text: Text) -> None:
         """Take a piece in."""
         self.text.append(text.text)
         self.token_ids += text.token_ids
         self.tokens += text.tokens
-        self.count += text.count
         self.finish = text.finish or ""
 
 

@@ -1,4 +1,4 @@
-"""How much of a request is read at all: its body's size, how long that may take, how deep its JSON is nested."""
+"""How much of a request is read at all: the size of its body, its time, how deep its JSON is nested."""
 
 import asyncio
 import re
@@ -17,7 +17,7 @@ _CLOSE = {"Connection": "close"}  # the rest of the body is not read
 
 
 def nested_too_deeply(body: bytes, deepest: int = DEEPEST) -> bool:
-    """Whether JSON has more levels than ``deepest``; unbalanced brackets count as such.
+    """Whether JSON has more levels than ``deepest``; what is no JSON may count as such.
 
     Every round takes away the pairs with nothing in them, so the work is a few passes in C and no loop over
     the bytes.
@@ -30,7 +30,7 @@ def _deep(text: bytes, deepest: int) -> bool:
     for _ in range(deepest):
         brackets, before = brackets.replace(b"[]", b""), len(brackets)
         if len(brackets) in (0, before):
-            break
+            return brackets.count(b"[") > deepest
     return bool(brackets)
 
 
@@ -69,7 +69,7 @@ class BodyLimits:
             message = f"the body did not come in within {self._seconds:g} s"
             raise ApiError(408, message, code="body_timeout", headers=_CLOSE) from None
         if nested_too_deeply(body):
-            raise ApiError(400, f"the body is no JSON of at most {DEEPEST} levels", code="too_deep")
+            raise ApiError(400, f"the body is nested more than {DEEPEST} levels deep", code="too_deep")
         return body
 
     async def _check_announced(self, scope: Scope, receive: Receive) -> None:

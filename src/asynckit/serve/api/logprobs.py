@@ -62,11 +62,11 @@ def prompt_logprobs(tokens: Sequence[TokenText | None]) -> list[dict[str, Any] |
 
 
 def _ranked(token: TokenText) -> dict[str, Any]:
-    ranked = {
+    ranked: dict[str, Any] = {
         str(id_): {"logprob": _finite(logprob), "rank": rank, "decoded_token": text}
         for rank, (id_, text, _, logprob) in enumerate(token.top, 1)
     }
-    own = {"logprob": _finite(token.logprob), "rank": None, "decoded_token": token.text}
+    own: dict[str, object] = {"logprob": _finite(token.logprob), "rank": None, "decoded_token": token.text}
     ranked.setdefault(str(token.token_id), own)
     return ranked
 

@@ -61,7 +61,7 @@ _TELLING = re.compile(r'["\\{}\[\]]')
 
 
 def format_of(template: str) -> ToolFormat | None:
-    """How a model with this chat template writes calls; None where it knows no tools, or in an unknown way."""
+    """How a model with this chat template writes calls; None if not at all, or unknown."""
     if "tools" not in template:
         return None
     if _OPEN in template:
@@ -215,7 +215,11 @@ class ToolCalls:
         before, mark, after = self._text.partition(_OPEN)
         if mark:
             self._say(found, before.rstrip())
-            self._opened, self._text, self._state = before[len(before.rstrip()) :] + _OPEN, after, self._inside
+            self._opened, self._text, self._state = (
+                before[len(before.rstrip()) :] + _OPEN,
+                after,
+                self._inside,
+            )
             return True
         kept = _possible_mark(before)
         self._say(found, before[: len(before) - kept])

@@ -1,4 +1,4 @@
-"""The process that lays out chats and tokenizes; it reads jobs from its standard input, one after the other."""
+"""The process that lays out chats and tokenizes; its standard input has the jobs."""
 
 import json
 import os
@@ -28,7 +28,15 @@ from asynckit.serve.preparation.prompt_tokenizer import PromptTokenizer
 
 RESERVED = frozenset(
     {
-        *("conversation", "messages", "tools", "documents", "chat_template", "add_generation_prompt"),
+        *(
+            "conversation",
+            "conversations",
+            "messages",
+            "tools",
+            "documents",
+            "chat_template",
+            "add_generation_prompt",
+        ),
         *("continue_final_message", "tokenize", "padding", "truncation", "max_length", "return_tensors"),
         *("return_dict", "return_assistant_tokens_mask", "tokenizer_kwargs", "processor_kwargs", "self"),
         *("add_special_tokens", "load_audio_from_video", "kwargs"),
@@ -51,6 +59,7 @@ def main() -> None:
         _write(answers, Wrong(f"{error.where}: {error.message}", error.mend))
         return
     _write(answers, loaded(tokenizer))
+    chat_ids(tokenizer, Chat(({"role": "user", "content": "Hello"},)))  # imports what the first chat needs
     while content := _read(jobs_in):
         _write(answers, outcome(tokenizer, jobs.decode(content)))
 
@@ -89,7 +98,7 @@ def outcome(tokenizer: PromptTokenizer, job: Job) -> Outcome:
 
 def chat_ids(tokenizer: PromptTokenizer, job: Chat) -> Outcome:
     """Lay a chat out and encode it."""
-    reserved = sorted(RESERVED & job.arguments.keys())
+    reserved = [name for name in job.arguments if name in RESERVED or name.endswith("_token")]
     if reserved:
         return Wrong(f"chat_template_kwargs: {reserved[0]!r} can't be set")
     marks = Marks(tokenizer.specials, secrets.token_hex(8))

@@ -182,7 +182,9 @@ class _Preparer:
         self._process.stdin.write(frame(job))
         await self._process.stdin.drain()
         head = await self._process.stdout.readexactly(LENGTH_BYTES)
-        return self._decoder.decode(await self._process.stdout.readexactly(int.from_bytes(head, "big")))
+        content = await self._process.stdout.readexactly(int.from_bytes(head, "big"))
+        answer: Outcome = self._decoder.decode(content)
+        return answer
 
     async def kill(self) -> None:
         """End it."""

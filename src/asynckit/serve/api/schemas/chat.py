@@ -91,9 +91,7 @@ class ToolMessage(Fields):
     name: Name | None = None
 
 
-Message = Annotated[
-    SystemMessage | UserMessage | AssistantMessage | ToolMessage, Field(discriminator="role")
-]
+Message = Annotated[SystemMessage | UserMessage | AssistantMessage | ToolMessage, Field(discriminator="role")]
 Messages = Annotated[
     list[Message],
     Field(min_length=1, max_length=MOST_MESSAGES, fail_fast=True),
@@ -118,7 +116,9 @@ class Tool(Fields):
 
 
 Tools = Annotated[
-    list[Tool], Field(min_length=1, max_length=MOST_TOOLS, fail_fast=True), BeforeValidator(at_most(MOST_TOOLS))
+    list[Tool],
+    Field(min_length=1, max_length=MOST_TOOLS, fail_fast=True),
+    BeforeValidator(at_most(MOST_TOOLS)),
 ]
 
 
@@ -224,13 +224,16 @@ class ChatAnswer(Answer):
     prompt_logprobs: list[dict[str, PromptLogprob] | None] | None = None
 
 
+_NOT_SHOWN = {"refusal", "annotations", "audio", "function_call"}  # to templates
+
+
 def template_messages(messages: list[Any]) -> list[dict[str, Any]]:
     """Messages as chat templates know them: text instead of parts, arguments of calls as objects."""
     return [_template_message(message) for message in messages]
 
 
 def _template_message(message: Any) -> dict[str, Any]:
-    kept = message.model_dump(exclude_none=True, exclude={"refusal", "annotations", "audio", "function_call"})
+    kept: dict[str, Any] = message.model_dump(exclude_none=True, exclude=_NOT_SHOWN)
     if isinstance(kept.get("content"), list):
         kept["content"] = "\n".join(part["text"] for part in kept["content"])
     if kept["role"] == "developer":

@@ -1,4 +1,4 @@
-"""The smaller routes: models, adapters, weights, tokenizing, embeddings, and what the server says of itself."""
+"""The smaller routes: models, adapters, weights, tokenizing, embeddings, the server itself."""
 
 from typing import Annotated, Literal
 
@@ -6,7 +6,16 @@ from pydantic import BeforeValidator, Field
 
 from asynckit.serve.api.schemas.chat import Messages, TemplateArguments, Tools
 from asynckit.serve.api.schemas.completion import Prompts
-from asynckit.serve.api.schemas.fields import MOST_TOKENS, Answer, Anything, Fields, Name, TextField, TokenId, at_most
+from asynckit.serve.api.schemas.fields import (
+    MOST_TOKENS,
+    Answer,
+    Anything,
+    Fields,
+    Name,
+    TextField,
+    TokenId,
+    at_most,
+)
 
 Folder = Annotated[str, Field(min_length=1, max_length=4096)]
 

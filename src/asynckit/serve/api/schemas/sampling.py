@@ -91,7 +91,8 @@ class SamplingFields(Fields):
     prompt_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
     skip_special_tokens: bool | None = Field(default=None, description="leave them out of the text (true)")
     add_special_tokens: bool | None = Field(
-        default=None, description="add what the tokenizer puts before a text; for chats the template does that"
+        default=None,
+        description="add what the tokenizer puts before a text; chat templates do that",
     )
     return_token_ids: bool | None = Field(
         default=None, description="add prompt_token_ids and each choice's token_ids"
