@@ -1,7 +1,6 @@
-"""The router and model workers of a server with this process as everybody else: supervisor, HTTP, detokenizer.
+"""A server's router and model workers, with this process as supervisor, HTTP server and detokenizer.
 
-Workers are threads here or processes of their own; the router is a task or a process. All talk over real
-sockets.
+Workers are processes of their own; the router is one too, or a task here. All talk over real sockets.
 """
 
 import asyncio
@@ -71,9 +70,9 @@ class Answer:
     timing: Timing | None = None
     refused: Refused | None = None
     begun: int = 0
-    changed: asyncio.Event = field(default_factory=asyncio.Event)
 
     def ids(self, sample: int = 0) -> list[int]:
+        """Token ids of a sample."""
         return [token.token_id for token in self.tokens[sample] if token.token_id is not None]
 
 
@@ -103,6 +102,7 @@ class SmallRing:
     _outbox: Outbox | None = None
 
     def assignment(self, name: str) -> Assignment:
+        """What the next process of this name is told."""
         self._generation[name] += 1
         kind, _, place = name.partition("-")
         replica, _, rank = place.partition("-")
@@ -155,6 +155,8 @@ class SmallRing:
         """Send something to the router, as an HTTP server does."""
         address = self.addresses["router"]
         if self._outbox is None or self._outbox.address != address:
+            if self._outbox:
+                self._outbox.close()
             self._outbox = self.sockets.outbox(address)
         await self._outbox.send(message)
 
@@ -252,7 +254,6 @@ async def small_ring(
 ) -> AsyncIterator[SmallRing]:
     """A ring whose router and workers are ready."""
     serve = serve or ServeConfig(engine="simulated")
-    folder.mkdir(parents=True, exist_ok=True)
     place = Place(str(folder))
     async with Sockets(place) as sockets:
         control, address = sockets.router("supervisor")
@@ -281,7 +282,8 @@ async def small_ring(
             if ring.router_task:
                 assert await ring.router_task == 0
             for process in ring.processes.values():
-                await asyncio.to_thread(process.wait, 10)
+                if process.poll() is None:
+                    assert await asyncio.to_thread(process.wait, 10) == 0
         finally:
             await _end(ring, tasks)
 

@@ -244,7 +244,7 @@ class Replica:
             answers: Sequence[FromWorker] = [await self.model_rpcs[0].receive(number)]
         else:
             answers = await asyncio.gather(*(rpc.receive(number) for rpc in self.model_rpcs))
-            _check_same(answers)
+            check_same(answers)
         assert isinstance(answers[0], Stepped)
         return answers[0]
 
@@ -264,7 +264,7 @@ class Replica:
         return self._number
 
 
-def _check_same(answers: Iterable[FromWorker]) -> None:
+def check_same(answers: Iterable[FromWorker]) -> None:
     """Raise RanksDisagree unless all ranks sampled and refused the same."""
     said = [
         (

@@ -136,6 +136,10 @@ class Router:
         self._tasks.create_task(self._make_changes(), name="change adapters and weights")
         await self._member.ready(inbox.address)
         await self._hear()
+        for replica in self._replicas:
+            if replica.addresses:
+                self._hang_up(replica, "the server has stopped")
+        self._outgoing.disconnect()
 
     async def _hear(self) -> None:
         """Follow who comes and goes, until the end."""
@@ -217,11 +221,14 @@ class Router:
         elif name.startswith("http-"):
             self._requests.lose_home(name, now())
 
-    def _lose_replica(self, replica: Replica, reason: str) -> None:
+    def _hang_up(self, replica: Replica, reason: str) -> None:
         self._driving.pop(replica.number).cancel()  # before its sockets go
         self._gone.update(replica.addresses)
         replica.addresses = ()
         replica.close(reason)
+
+    def _lose_replica(self, replica: Replica, reason: str) -> None:
+        self._hang_up(replica, reason)
         self._requests.lose_replica(replica.queue, reason, now())
 
     # Time
