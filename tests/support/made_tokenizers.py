@@ -78,9 +78,8 @@ def _save(tokenizer: Tokenizer, folder: Path, **settings: Any) -> None:
     from transformers import PreTrainedTokenizerFast
 
     tokenizer.add_special_tokens(SPECIAL)
-    fast = PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>", unk_token="<unk>", **settings
-    )
+    names = {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"}
+    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, **names, **settings)
     fast.chat_template = CHAT_TEMPLATE
     fast.save_pretrained(folder)
 
