@@ -16,10 +16,9 @@ from safetensors import SafetensorError, safe_open
 
 from asynckit.engine import adapter_config
 from asynckit.engine.adapter_config import PeftConfig, read_config
+from asynckit.engine.adapter_folder import WEIGHTS, weights_file
 from asynckit.errors import InputError
-from asynckit.models.local import check_safetensors
 
-NAME = "adapter_model.safetensors"
 _KEY = re.compile(r"base_model\.model\.(?P<layer>.+)\.lora_[AB]\.weight")
 _DTYPES = ("F32", "F16", "BF16")
 _ANOTHER = "use an adapter that was made for this model"
@@ -84,7 +83,7 @@ def open_adapter(folder: Path, layers: Mapping[str, LayerSize], max_rank: int) -
     config = read_config(folder)
     targets = config.targets(layers)
     _check_targets(config, targets, layers, max_rank, folder)
-    found = _read_shapes(folder / NAME)
+    found = _read_shapes(weights_file(folder))
     expected: Shapes = {}
     for layer in targets:
         expected[_key(layer, "A")] = (config.rank(layer), layers[layer].inputs)
@@ -100,7 +99,7 @@ def read_deltas(adapter: AdapterFile, dtype: torch.dtype) -> dict[str, Delta]:
     Raises:
         InputError: a number is not finite, in the file or in ``dtype``.
     """
-    path = adapter.folder / NAME
+    path = adapter.folder / WEIGHTS
     deltas = {}
     with _opened(path) as tensors:
         for layer, scale in adapter.scales.items():
@@ -115,7 +114,7 @@ def read_deltas(adapter: AdapterFile, dtype: torch.dtype) -> dict[str, Delta]:
 
 def _stamp(folder: Path) -> tuple[int, ...]:
     """Changes when a file is written; what is missing is told by those who read it."""
-    stats = [path.stat() for name in (adapter_config.NAME, NAME) if (path := folder / name).is_file()]
+    stats = [path.stat() for name in (adapter_config.NAME, WEIGHTS) if (path := folder / name).is_file()]
     return tuple(number for stat in stats for number in (stat.st_ino, stat.st_size, stat.st_mtime_ns))
 
 
@@ -150,9 +149,6 @@ def _check_targets(
 
 
 def _read_shapes(path: Path) -> Shapes:
-    if not path.is_file():
-        raise _no_weights(path.parent)
-    check_safetensors(path)
     shapes = {}
     with _opened(path) as tensors:
         for key in tensors.keys():  # noqa: SIM118 - no mapping
@@ -161,16 +157,6 @@ def _read_shapes(path: Path) -> Shapes:
                 raise InputError(f"{key} is {part.get_dtype()}, not {', '.join(_DTYPES)}", where=str(path))
             shapes[key] = tuple(part.get_shape())
     return shapes
-
-
-def _no_weights(folder: Path) -> InputError:
-    pickled = sorted(file.name for pattern in ("*.bin", "*.pt", "*.pth") for file in folder.glob(pattern))
-    reason = f": {pickled[0]} is pickled and never loaded, because that can run code" if pickled else ""
-    return InputError(
-        f"the folder has no {NAME}{reason}",
-        where=str(folder),
-        mend="save the adapter with PEFT's save_pretrained",
-    )
 
 
 def _opened(path: Path) -> Any:
@@ -194,7 +180,7 @@ def _compare(found: Shapes, expected: Shapes, layers: Mapping[str, LayerSize], f
         problem = f"{wrong} has the shape {list(found[wrong])}, not {list(expected[wrong])}"
     if problem:
         raise InputError(
-            f"the adapter doesn't fit the model: {problem}", where=str(folder / NAME), mend=_ANOTHER
+            f"the adapter doesn't fit the model: {problem}", where=str(folder / WEIGHTS), mend=_ANOTHER
         )
 
 
