@@ -107,7 +107,8 @@ def _drop(file: Path) -> None:
 def _run(engine: Engine, prefetch: bool, batch: int, requests: int, seed: int) -> tuple[float, float, float]:
     """Tokens per second, and median seconds of the steps that load an adapter and of those that don't."""
     waiting = deque(_requests(requests, seed))
-    loading, other = [], []
+    loading: list[float] = []
+    other: list[float] = []
     running = tokens = 0
     begin = time.perf_counter()
     while waiting or running:
