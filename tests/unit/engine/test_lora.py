@@ -208,10 +208,10 @@ def test_prefetched_adapters_equal_merged_models(
     events = defaultdict(list)
     while waiting or engine.has_work():
         if waiting and engine.statistics().waiting < 2:
-            index, (name, prompt) = waiting.pop(0)
-            engine.add(Request(str(index), prompt, GREEDY, adapter=name))
-        for _, (name, _) in waiting[: generator.randint(0, 3)]:
-            engine.adapters.prefetch(name or "")
+            index, (adapter, prompt) = waiting.pop(0)
+            engine.add(Request(str(index), prompt, GREEDY, adapter=adapter))
+        for _, (soon, _) in waiting[: generator.randint(0, 3)]:
+            engine.adapters.prefetch(soon or "")
         for event in engine.step():
             events[event.request_id].append(event)
         assert engine.adapters.statistics().loaded_bytes <= 3.5 * sizes
