@@ -24,6 +24,9 @@ class Adapters(Protocol):
     def unpin(self, name: str) -> None:
         """Let it be evicted again."""
 
+    def prefetch(self, name: str) -> None:
+        """Begin to read it, if there is room; a hint that never fails."""
+
     def names(self) -> tuple[str, ...]:
         """What requests can ask for."""
 
