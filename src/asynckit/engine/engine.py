@@ -27,7 +27,13 @@ from asynckit.engine.lora_layers import LoraLayers
 from asynckit.engine.memory import give_back_freed_memory
 from asynckit.engine.model import ModelRunner, cache_shape, choose_device, choose_dtype, load_model
 from asynckit.engine.open_requests import OpenRequests
-from asynckit.engine.preparation import block_count, make_deterministic, max_model_len, speed_up
+from asynckit.engine.preparation import (
+    block_count,
+    make_deterministic,
+    max_model_len,
+    prefill_chunk,
+    speed_up,
+)
 from asynckit.engine.prompt_scores import logit_rows, record_prompt_scores
 from asynckit.engine.request import Finish, Likeliest, OnUpdate, Request, Sequence, TokenEvent
 from asynckit.engine.sample_state import SampleState
@@ -114,6 +120,7 @@ class Engine:
             max_running=config.max_running,
             max_step_tokens=config.max_step_tokens,
             max_model_len=longest,
+            prefill_chunk=prefill_chunk(config, device),
         )
         weights = WeightSlots(network)
         kernels = speed_up(network, weights, config, model_config)

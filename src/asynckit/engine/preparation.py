@@ -15,6 +15,9 @@ from asynckit.engine.weights import WeightSlots
 from asynckit.errors import ConfigError, DependencyError
 from asynckit.models.config import ModelConfig
 
+# Measured on two cores: fewer tokens cost throughput, more let others wait longer; see docs/scheduler.md.
+_CPU_CHUNK = 256
+
 
 def speed_up(
     network: PreTrainedModel, weights: WeightSlots, config: EngineConfig, model_config: ModelConfig
@@ -63,6 +66,11 @@ def max_model_len(config: EngineConfig, models_own: int) -> int:
             mend=f"set it to {models_own} or less",
         )
     return config.max_model_len
+
+
+def prefill_chunk(config: EngineConfig, device: torch.device) -> int:
+    """Prompt tokens of a step while others generate: as configured, else what the device is fast at."""
+    return config.prefill_chunk or (_CPU_CHUNK if device.type == "cpu" else config.max_step_tokens)
 
 
 def block_count(config: EngineConfig, longest: int, bytes_per_token: int, device: torch.device) -> int:

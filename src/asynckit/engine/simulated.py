@@ -212,6 +212,7 @@ def make_scheduler(config: EngineConfig, simulated: SimulatedConfig) -> Schedule
         max_running=config.max_running,
         max_step_tokens=config.max_step_tokens,
         max_model_len=longest,
+        prefill_chunk=config.prefill_chunk,
     )
 
 
