@@ -120,12 +120,12 @@ def refuse_unsupported(config: Any, path: Path) -> None:
         raise InputError(f"the engine can't run this model: {reason}", where=str(path / "config.json"))
 
 
-def cache_shape(config: Any) -> CacheShape:
-    """Sizes of the KV cache that a model's config asks for."""
+def cache_shape(config: Any, ranks: int = 1) -> CacheShape:
+    """Sizes of the KV cache that a model's config asks for, of each of ``ranks`` that share it."""
     heads = config.num_attention_heads
     return CacheShape(
         layers=config.num_hidden_layers,
-        kv_heads=getattr(config, "num_key_value_heads", None) or heads,
+        kv_heads=(getattr(config, "num_key_value_heads", None) or heads) // ranks,
         head_dim=getattr(config, "head_dim", None) or config.hidden_size // heads,
     )
 
@@ -201,5 +201,6 @@ class ModelRunner:
         shape = self.cache.shape
         if self.kernels is None or not supports(shape.head_dim, self.block_size):
             return TorchBatch.of(self.cache, self.block_size, spans)
-        group = self.model.config.num_attention_heads // shape.kv_heads
+        config = self.model.config
+        group = config.num_attention_heads // cache_shape(config).kv_heads
         return NativeBatch(self.cache, self.block_size, spans, self.kernels, group)
