@@ -55,7 +55,11 @@ class EngineConfig:
         metadata={"help": "run the model's layers through torch.compile: slower start, meant for GPUs"},
     )
     threads: int | None = field(
-        default=None, metadata={"help": "CPU threads; torch's choice by default", "min": 1}
+        default=None,
+        metadata={
+            "help": "CPU threads; torch's choice by default, shared out with tensor parallelism",
+            "min": 1,
+        },
     )
     max_loras: int = field(
         default=64,

@@ -15,15 +15,15 @@ from pathlib import Path
 import torch
 
 from asynckit.engine.adapters import AdapterStore
-from asynckit.engine.admission import check_room
+from asynckit.engine.admission import check_length, check_room
 from asynckit.engine.config import EngineConfig
+from asynckit.engine.embedding import Pooling, embed, read_pooling
 from asynckit.engine.grammar import Grammars, Matcher
 from asynckit.engine.loading import load, meet
 from asynckit.engine.memory import give_back_freed_memory
 from asynckit.engine.model import ModelRunner
 from asynckit.engine.open_requests import OpenRequests
 from asynckit.engine.parallel import Parallel, Ranks
-from asynckit.engine.plan import Chunk
 from asynckit.engine.prompt_scores import logit_rows, record_prompt_scores
 from asynckit.engine.request import Finish, Likeliest, OnUpdate, Request, Sequence, TokenEvent
 from asynckit.engine.sample_state import SampleState
@@ -33,7 +33,7 @@ from asynckit.engine.staging import index
 from asynckit.engine.text import StopStrings
 from asynckit.engine.validate import check_request, ending_ids
 from asynckit.engine.weights import WeightSlots, open_source
-from asynckit.errors import InputError, WorkFailed
+from asynckit.errors import InputError, RequestError
 from asynckit.models.config import ModelConfig
 from asynckit.models.resolve import LocalModel
 from asynckit.models.tokenizer import eos_token_ids, load_tokenizer
@@ -54,7 +54,16 @@ class Engine:
         grammars: compiles the grammars of constrained requests.
         eos_ids: tokens that end a response unless a request ignores them.
         decode: token ids to text, used for stop strings only.
+        pooling: how prompts become vectors; None where the model is not for that.
         ranks: the processes that hold the model together; None where this one has all of it.
+
+    Attributes:
+        adapters: LoRA adapters, to register and unregister.
+        vocabulary: token ids are below this.
+        max_model_len: tokens that prompt and response may have together.
+        max_running: sequences that run at once.
+        kv_cache_tokens: tokens that the cache holds.
+        embeds: whether :meth:`embed` can be asked.
     """
 
     def __init__(
@@ -66,6 +75,7 @@ class Engine:
         grammars: Grammars,
         eos_ids: frozenset[int],
         decode: Decode,
+        pooling: Pooling | None = None,
         ranks: Ranks | None = None,
     ) -> None:
         self._runner: ModelRunner | None = runner
@@ -77,7 +87,11 @@ class Engine:
         self._eos_ids = eos_ids
         self._decode = decode
         self._ranks = ranks
-        self._vocabulary = int(runner.model.config.vocab_size)
+        self._pooling = pooling
+        self.vocabulary = int(runner.model.config.vocab_size)
+        self.max_model_len, self.max_running = scheduler.max_model_len, scheduler.max_running
+        self.kv_cache_tokens = scheduler.pool.size * scheduler.pool.block_size
+        self.embeds = pooling is not None
         self._open = OpenRequests(scheduler, self._let_go)
         self._stops: dict[Sequence, StopStrings] = {}
         self._grammars = grammars
@@ -115,13 +129,14 @@ class Engine:
             tokenizer = load_tokenizer(model, model_config)
             adapters = AdapterStore(loaded.layers, config, network.dtype)
             eos_ids = eos_token_ids(model.path, tokenizer)
+            pooling = read_pooling(model.path)
             grammars = Grammars(tokenizer, int(network.config.vocab_size), eos_ids)
         except BaseException:
             if ranks:
                 ranks.leave()
             raise
         parts = (loaded.runner, loaded.scheduler, loaded.weights, adapters, grammars)
-        return cls(*parts, eos_ids, tokenizer.decode, ranks)
+        return cls(*parts, eos_ids, tokenizer.decode, pooling, ranks)
 
     @property
     def version(self) -> int:
@@ -208,7 +223,7 @@ class Engine:
         broken, self._broken = self._broken, []
         events += [self._open.end(sequence, Finish.ERROR, error) for sequence, error in broken]
         if self._ranks:
-            self._ranks.agree((self.version, [_summary(chunk) for chunk in plan.chunks], plan.copies))
+            self._ranks.agree((self.version, plan.summary()))
         if not plan.chunks:
             return events
         assert self._runner is not None
@@ -219,12 +234,32 @@ class Engine:
             choices = self._sample(plan, logits_SV)
         except Exception as error:
             if self._ranks:  # the others may have come further
-                raise _left_behind(error, self._ranks) from error
+                raise self._ranks.failure(error) from error
             # What a broken pass leaves in the cache is unknown, so everyone in it ends; the others go on.
             log.exception("a pass failed, and with it %d chunks", len(plan.chunks))
             failed = {s for chunk in plan.chunks for s in (chunk.sequence, *chunk.siblings)}
             return events + [self._open.end(sequence, Finish.ERROR, _reason(error)) for sequence in failed]
         return events + [self._extend(*choice) for choice in choices]
+
+    def embed(self, prompts_ids: SequenceOf[SequenceOf[int]]) -> list[list[float]]:
+        """A vector for each prompt, as the model's folder says they are made; takes no part in any step.
+
+        Raises:
+            RequestError: the model is not for that, or a token id is wrong. NoRoom, a kind of it: a prompt is
+                longer than the model can read.
+            WorkFailed: as from :meth:`step`.
+        """
+        self._check_embed(prompts_ids)
+        assert self._runner is not None
+        assert self._pooling is not None
+        if self._ranks:
+            self._ranks.agree((self.version, prompts_ids))
+        try:
+            return embed(self._runner, prompts_ids, self._pooling, self._scheduler.max_step_tokens)
+        except Exception as error:
+            if self._ranks:
+                raise self._ranks.failure(error) from error
+            raise
 
     def close(self) -> None:
         """Free the model and the cache.
@@ -330,29 +365,25 @@ class Engine:
 
     def _check(self, request: Request) -> None:
         self._open.check_new(request)
-        check_request(request, vocabulary=self._vocabulary, eos_ids=self._eos_ids)
+        check_request(request, vocabulary=self.vocabulary, eos_ids=self._eos_ids)
         check_room(request, self._scheduler)
         if request.sampling.constrained:
             self._compile_grammar(request)
+
+    def _check_embed(self, prompts_ids: SequenceOf[SequenceOf[int]]) -> None:
+        if self._pooling is None:
+            raise RequestError("this model is not made for embeddings", where="embed")
+        self._open.check_order("embed")
+        for number, ids in enumerate(prompts_ids):
+            request = Request(f"embed {number}", tuple(ids))
+            check_request(request, vocabulary=self.vocabulary, eos_ids=self._eos_ids)
+            check_length(request, self.max_model_len)
 
     def _compile_grammar(self, request: Request) -> None:
         matcher = self._grammars.start(request.sampling)
         # What was compiled for requests that were then refused for another reason goes.
         self._matchers = {name: each for name, each in self._matchers.items() if name in self._open}
         self._matchers[request.id] = matcher
-
-
-def _summary(chunk: Chunk) -> tuple[object, ...]:
-    """What ranks must agree on before a pass; adapters are numbered in the order of their arrival."""
-    sequence = chunk.sequence
-    return (sequence.request.id, sequence.sample_index, sequence.adapter, chunk.start, chunk.length)
-
-
-def _left_behind(error: Exception, ranks: Ranks) -> WorkFailed:
-    """The error that ends a rank whose pass failed."""
-    if isinstance(error, WorkFailed):
-        return error
-    return WorkFailed(f"rank {ranks.rank}'s pass failed: {_reason(error)}", where=f"rank {ranks.rank}")
 
 
 def _reason(error: Exception) -> str:

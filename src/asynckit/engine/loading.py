@@ -54,7 +54,10 @@ def meet(config: EngineConfig, model_config: ModelConfig, model: LocalModel, par
             where="engine.compile",
             mend="set engine.compile=false, or use a tensor parallelism of 1",
         )
-    return Ranks(parallel, _device(config, parallel.rank))
+    device = _device(config, parallel.rank)
+    if device.type == "cpu" and not config.threads:
+        torch.set_num_threads(max(1, torch.get_num_threads() // parallel.size))
+    return Ranks(parallel, device)
 
 
 def load(config: EngineConfig, model_config: ModelConfig, model: LocalModel, ranks: Ranks | None) -> Loaded:

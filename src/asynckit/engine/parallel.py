@@ -132,6 +132,16 @@ class Ranks:
             distributed.broadcast(both, 0, group=self._group)
         return both[0].long().tolist(), both[1].tolist()
 
+    def failure(self, error: Exception) -> WorkFailed:
+        """What to raise when this rank's pass failed: the others may have come further."""
+        if isinstance(error, WorkFailed):
+            return error
+        return WorkFailed(
+            f"rank {self.rank}'s pass failed: {type(error).__name__}: {_first_line(error)}",
+            where=f"rank {self.rank}",
+            mend=_MEND,
+        )
+
     def leave(self) -> None:
         """Close the connections; the others notice when they next need this rank."""
         if distributed.is_initialized():

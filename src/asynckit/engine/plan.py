@@ -35,6 +35,14 @@ class Plan:
     chunks: tuple[Chunk, ...]
     copies: tuple[tuple[int, int], ...]
 
+    def summary(self) -> tuple[object, ...]:
+        """What ranks of one model must agree on; adapters are numbered in the order of their arrival."""
+        chunks = (
+            (c.sequence.request.id, c.sequence.sample_index, c.sequence.adapter, c.start, c.length)
+            for c in self.chunks
+        )
+        return (*chunks, self.copies)
+
 
 @dataclass
 class Draft:

@@ -1,6 +1,6 @@
 """What whoever drives an engine relies on: the engine with a model and the simulated one both have it."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -37,6 +37,29 @@ class InferenceEngine(Protocol):
     @property
     def version(self) -> int:
         """Of the weights that sample now."""
+
+    @property
+    def vocabulary(self) -> int:
+        """Token ids are below this."""
+
+    @property
+    def max_model_len(self) -> int:
+        """Tokens that prompt and response may have together."""
+
+    @property
+    def max_running(self) -> int:
+        """Sequences that run at once."""
+
+    @property
+    def kv_cache_tokens(self) -> int:
+        """Tokens that the cache holds."""
+
+    @property
+    def embeds(self) -> bool:
+        """Whether :meth:`embed` can be asked."""
+
+    def embed(self, prompts_ids: Sequence[Sequence[int]]) -> list[list[float]]:
+        """A vector for each prompt; raises RequestError where the model is not for that."""
 
     def add(self, request: Request) -> None:
         """Queue a request; raises RequestError and queues nothing when it can't be served."""
