@@ -1,6 +1,6 @@
 """What whoever drives an engine relies on: the engine with a model and the simulated one both have it."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -45,6 +45,13 @@ class InferenceEngine(Protocol):
     @property
     def capacity(self) -> Capacity:
         """What it can hold."""
+
+    @property
+    def embeds(self) -> bool:
+        """Whether :meth:`embed` can be asked."""
+
+    def embed(self, prompts_ids: Sequence[Sequence[int]]) -> list[list[float]]:
+        """A vector for each prompt; raises RequestError where the model is not for that."""
 
     def add(self, request: Request) -> None:
         """Queue a request; raises RequestError and queues nothing when it can't be served."""

@@ -11,13 +11,14 @@ task                         consumes                      ends with
 ===========================  ============================  ==================================
 ``send_to_router``           what routes post              the process
 ``recv_from_detokenization`` the inbox                     the process
-``hear``                     the supervisor                ``Stop``, and everything with it
-uvicorn                      connections                   ``Stop``, open requests with 503
+``hear``                     the supervisor                the process
+uvicorn                      connections                   ``Drain``, when all are answered; ``Stop``
 ===========================  ============================  ==================================
 """
 
 import asyncio
 import contextlib
+import math
 import socket
 from collections.abc import Generator
 from typing import Any
@@ -69,13 +70,10 @@ async def run_http(assignment: Assignment) -> int:
                     tasks.create_task(ring.send_to_router()),
                     tasks.create_task(recv_from_detokenization(inbox, ring.streams)),
                 )
-                serving = tasks.create_task(_serve(server, assignment.listening))
+                hearing = tasks.create_task(hear(member, ring, service, server))
                 await member.ready(inbox.address)
-                await hear(member, ring, service)
-                ring.streams.stop()
-                server.should_exit = True
-                await serving
-                for task in moving:
+                await _serve(server, assignment.listening)
+                for task in (*moving, hearing):
                     task.cancel()
             if writer:
                 writer.close()
@@ -158,8 +156,8 @@ async def recv_from_detokenization(inbox: Inbox[ToHttp], streams: Streams) -> No
         streams.receive(await inbox.receive())
 
 
-async def hear(member: Member, ring: Ring, service: Service) -> None:
-    """Do what the supervisor says, until it says to stop."""
+async def hear(member: Member, ring: Ring, service: Service, server: uvicorn.Server) -> None:
+    """Do what the supervisor says."""
     while True:
         message = await member.hear()
         match message:
@@ -170,8 +168,10 @@ async def hear(member: Member, ring: Ring, service: Service) -> None:
                 ring.lost(message.name, message.reason)
             case Drain():
                 ring.streams.drain()
+                server.should_exit = True
             case Stop():
-                return
+                ring.streams.stop()
+                server.should_exit = True
 
 
 class _Server(uvicorn.Server):
@@ -196,7 +196,7 @@ def _uvicorn(app: AsgiApp, settings: ServeConfig) -> _Server:
             server_header=False,
             proxy_headers=False,
             timeout_keep_alive=IDLE_SECONDS,
-            timeout_graceful_shutdown=CLOSE_SECONDS,
+            timeout_graceful_shutdown=math.ceil(settings.drain_timeout) + CLOSE_SECONDS,
             h11_max_incomplete_event_size=settings.max_header_bytes,
             ssl_certfile=settings.tls_cert,
             ssl_keyfile=settings.tls_key,

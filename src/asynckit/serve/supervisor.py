@@ -163,6 +163,7 @@ class Supervisor:
         self._roster.end()
         if not self._roster.complete_once or self._urged.is_set():
             return False
+        self._job.listening.close()  # HTTP servers close theirs, and then nobody can connect any more
         await self._tell(Drain())
         try:
             async with asyncio.timeout(self._job.serve.drain_timeout):
