@@ -18,6 +18,7 @@ import torch
 from asynckit.engine.adapters import AdapterStore
 from asynckit.engine.admission import check_room
 from asynckit.engine.blocks import BlockPool
+from asynckit.engine.capacity import Capacity, capacity
 from asynckit.engine.compiled import check_compile, compile_layers
 from asynckit.engine.config import EngineConfig
 from asynckit.engine.decode_graphs import CudaCapture, DecodeGraphs
@@ -139,6 +140,11 @@ class Engine:
     def version(self) -> int:
         """Of the weights that sample now; 0 for those that were loaded."""
         return self._open.version
+
+    @property
+    def capacity(self) -> Capacity:
+        """What it can hold."""
+        return capacity(self._scheduler, self._vocabulary)
 
     def add(self, request: Request) -> None:
         """Queue a request; its first tokens come from a later step.

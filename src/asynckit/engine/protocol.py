@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
+from asynckit.engine.capacity import Capacity
 from asynckit.engine.request import OnUpdate, Request, TokenEvent
 from asynckit.engine.scheduler import Statistics
 
@@ -37,6 +38,10 @@ class InferenceEngine(Protocol):
     @property
     def version(self) -> int:
         """Of the weights that sample now."""
+
+    @property
+    def capacity(self) -> Capacity:
+        """What it can hold."""
 
     def add(self, request: Request) -> None:
         """Queue a request; raises RequestError and queues nothing when it can't be served."""

@@ -18,6 +18,7 @@ import math
 from asynckit.bounds import violations
 from asynckit.engine.admission import check_room
 from asynckit.engine.blocks import BlockPool
+from asynckit.engine.capacity import Capacity, capacity
 from asynckit.engine.clock import Clock, RealClock, VirtualClock
 from asynckit.engine.config import EngineConfig, SamplingParams
 from asynckit.engine.counter import uniform
@@ -94,6 +95,11 @@ class SimulatedEngine:
     def version(self) -> int:
         """Of the weights that there would be; 0 until an update."""
         return self._open.version
+
+    @property
+    def capacity(self) -> Capacity:
+        """What it can hold."""
+        return capacity(self._scheduler, self._vocabulary)
 
     def add(self, request: Request) -> None:
         """Queue a request; its first tokens come from a later step.

@@ -245,8 +245,7 @@ class Text(_Message, frozen=True):
     """New text of one sample; the pieces in order are the whole text.
 
     Attributes:
-        count: how many tokens it stands for; 0 where held back text is let go at the end.
-        token_ids: those tokens.
+        token_ids: the tokens that came with it: none where held back text is let go at the end.
         tokens: the same with their logprobs, if the request wants them.
         prompt_tokens: of the prompt, on the first piece, if the request scores its prompt; None for a token
             that has no score.
@@ -326,7 +325,10 @@ class EngineState(_Part, frozen=True):
 
 
 class WasReset(_Message, frozen=True):
-    """The engine is empty; what it has that was not there when it was loaded."""
+    """The engine is empty; all adapters that it has, and the weights that it samples with.
+
+    ``weights`` is the folder of the last update, empty where there was none.
+    """
 
     number: int
     adapters: tuple[Adapter, ...]
