@@ -173,7 +173,7 @@ function finish(turn, answer, seconds) {
   const facts = [`${tokens} token${tokens === 1 ? "" : "s"}`];
   if (tokens > 1 && after > 0) facts.push(`${round((tokens - 1) / after)} tokens/s`);
   facts.push(`first after ${round(answer.first)} s`);
-  if (answer.finish === "length") facts.push("cut at the most tokens");
+  if (answer.finish === "length") facts.push("cut off, the most tokens are reached");
   else if (answer.finish && answer.finish !== "stop") facts.push(answer.finish);
   const footer = make("footer", "", "");
   footer.append(make("span", "", facts.join(" · ")));
@@ -261,7 +261,7 @@ function fit() {
   element("send").disabled = !text.value.trim() || element("model").disabled;
 }
 
-const round = (value) => (value >= 100 ? String(Math.round(value)) : value >= 10 ? value.toFixed(1) : value.toFixed(2));
+const round = (value) => value.toFixed(value >= 100 || value === 0 ? 0 : value >= 10 ? 1 : 2);
 
 // ---- models and access
 
@@ -334,7 +334,7 @@ function note(state, now) {
   }
   draw("throughput", [history.throughput], 10, [[round(speed), " tokens/s"]]);
   draw("requests", [history.running, history.waiting], 4, [[state.running, " running, ", "key"], [state.waiting, " waiting", "key second"]]);
-  draw("cache", [history.cache], 100, [[round(100 * state.kv_usage), " %"]]);
+  draw("cache", [history.cache], 100, [[(100 * state.kv_usage).toFixed(1), " %"]]);
   const version = state.version ? ` · weights ${state.version}` : "";
   element("facts").textContent = `${state.finished.toLocaleString("en")} requests and ${state.generated_tokens.toLocaleString("en")} tokens in ${span(state.uptime)}${version}`;
 }
