@@ -154,7 +154,7 @@ def validation_error(errors: Sequence[Any], known: Sequence[str] = ()) -> ApiErr
 
 def _names_a_place(part: str) -> bool:
     """A field or an index, and not how pydantic names one kind of a union."""
-    return part.isidentifier() and part not in _KINDS or part.isdecimal()
+    return (part.isidentifier() and part not in _KINDS) or part.isdecimal()
 
 
 def _unknown_field(name: str, known: Sequence[str]) -> str:

@@ -13,9 +13,29 @@ CALL = '{"name": "look", "arguments": {"at": "a \\"}{ b", "n": [1, {"x": null}]}
 ARGUMENTS = '{"at": "a \\"}{ b", "n": [1, {"x": null}]}'
 NAMES = ("look", "wait")
 SCRAPS = (
-    *("<tool_call>", "</tool_call>", "<tool", "[TOOL_CALLS]", "[", "]", ",", ";", " ", "\n", "{", "}", '"', "\\"),
+    *(
+        "<tool_call>",
+        "</tool_call>",
+        "<tool",
+        "[TOOL_CALLS]",
+        "[",
+        "]",
+        ",",
+        ";",
+        " ",
+        "\n",
+        "{",
+        "}",
+        '"',
+        "\\",
+    ),
     *(CALL, '{"name": "wait", "parameters": {}}', '{"parameters": {"a": 1}, "name": "look"}', "hi", "é🙂"),
-    *('{"name": "unknown", "arguments": {}}', '{"name": "look", "arguments": "{}"}', '{"name":', "<|python_tag|>"),
+    *(
+        '{"name": "unknown", "arguments": {}}',
+        '{"name": "look", "arguments": "{}"}',
+        '{"name":',
+        "<|python_tag|>",
+    ),
 )
 
 
