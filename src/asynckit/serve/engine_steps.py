@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 
+import msgspec
+
 from asynckit.engine.protocol import InferenceEngine
 from asynckit.engine.request import Likeliest, Request, TokenEvent, TokenScore
 from asynckit.errors import AsynckitError, InputError, NoRoom
@@ -32,6 +34,8 @@ EngineCall = LoadAdapter | UnloadAdapter | UpdateWeights | Embed
 Vectors = tuple[tuple[float, ...], ...]
 
 _CODES = {LoadAdapter: "adapter", UnloadAdapter: "adapter", UpdateWeights: "weights", Embed: "invalid"}
+
+_TOO_LARGE = "the answer is too large to be sent: ask for fewer prompts, samples or logprobs"
 
 _logger = logging.getLogger(__name__)
 
@@ -64,6 +68,21 @@ class EngineSteps:
     def answer(self, message: ToWorker) -> FromWorker:
         """Do what a message says; an error out of the engine's step is raised as it is."""
         return self._reset(message) if isinstance(message, Reset) else self._step(message)
+
+    def lighten(self, stepped: Stepped) -> Stepped:
+        """The same step without what makes it too large to send; whom that concerns hears so."""
+        for token in stepped.tokens:
+            if token.prompt_logprobs:
+                self._engine.abort(token.id)
+        problems = [Problem(id_, _TOO_LARGE, "too_long") for id_ in stepped.vectors]
+        return msgspec.structs.replace(
+            stepped,
+            tokens=tuple([_without_scores(token) for token in stepped.tokens]),
+            problems=(*stepped.problems, *problems),
+            done=tuple(id_ for id_ in stepped.done if id_ not in stepped.vectors),
+            vectors={},
+            state=msgspec.structs.replace(stepped.state, has_work=self._engine.has_work()),
+        )
 
     def _reset(self, reset: Reset) -> WasReset:
         for id_ in self._open:
@@ -171,6 +190,14 @@ class EngineSteps:
 
 def _score(score: TokenScore) -> tuple[int, float, Likeliest]:
     return score.token_id, score.logprob, score.top_logprobs
+
+
+def _without_scores(token: Token) -> Token:
+    if not token.prompt_logprobs:
+        return token
+    return msgspec.structs.replace(
+        token, token_id=None, finish="error", error=_TOO_LARGE, top_logprobs=(), prompt_logprobs=()
+    )
 
 
 class _Unsupported(InputError):

@@ -15,8 +15,8 @@ from asynckit.serve.assignment import Assignment
 from asynckit.serve.engine_steps import EngineSteps, Ranges
 from asynckit.serve.engines import Embeds, first_adapters, load_engine
 from asynckit.serve.membership import Membership
-from asynckit.serve.messages import Facts, ToWorker, decoder, encode
-from asynckit.serve.sockets import bind
+from asynckit.serve.messages import Facts, Stepped, ToWorker, decoder, encode
+from asynckit.serve.sockets import MOST_FRAME_BYTES, bind
 
 _logger = logging.getLogger(__name__)
 
@@ -55,8 +55,11 @@ def _answer_calls(calls: "zmq.Socket[bytes]", membership: Membership, steps: Eng
             continue
         membership.begin()
         answer = steps.answer(message)
+        frame = encode(answer)
+        if len(frame) > MOST_FRAME_BYTES and isinstance(answer, Stepped):
+            frame = encode(steps.lighten(answer))
         membership.end()
-        calls.send_multipart([caller, encode(answer)])
+        calls.send_multipart([caller, frame])
 
 
 def _facts(engine: InferenceEngine) -> Facts:

@@ -160,8 +160,7 @@ class Requests:
                 break
             entry = self._open[id_]
             request = entry.generate.request
-            replica = self.replicas[self.balancer.choose(request, free)]
-            self.balancer.placed(request, replica.number)
+            replica = self.replicas[self.balancer.place(request, free)]
             self._queue.remove(entry.owner, request.priority, entry.arrival, id_)
             entry.owner.counter += len(request.prompt_ids)
             entry.replica, entry.started = replica, now
