@@ -10,7 +10,7 @@ import msgspec
 
 from asynckit.engine.protocol import InferenceEngine
 from asynckit.engine.request import Likeliest, Request, TokenEvent, TokenScore
-from asynckit.errors import AsynckitError, InputError, NoRoom
+from asynckit.errors import AsynckitError, InputError, NoRoom, WorkFailed
 from asynckit.serve.engines import Embeds, Prefetches
 from asynckit.serve.messages import (
     Adapter,
@@ -47,6 +47,7 @@ class EngineSteps:
         engine: loaded.
         adapters: that it was loaded with, by name.
         lora: whether others may be loaded.
+        alone: whether this is the whole engine and not one rank of several.
         ranges: opens a named range of a profile.
     """
 
@@ -56,11 +57,13 @@ class EngineSteps:
         adapters: dict[str, Path],
         *,
         lora: bool = True,
+        alone: bool = True,
         ranges: Ranges = lambda _: nullcontext(),
     ) -> None:
         self._engine = engine
         self._adapters = {name: str(folder) for name, folder in adapters.items()}
         self._lora = lora
+        self._alone = alone
         self._ranges = ranges
         self._weights = ""
         self._open: dict[str, int] = {}  # samples that have not ended
@@ -100,7 +103,7 @@ class EngineSteps:
         for id_ in step.aborts:
             self._engine.abort(id_)
         for call in step.calls:
-            with _reported(call.id, _CODES[type(call)], problems):
+            with self._reported(call.id, _CODES[type(call)], problems):
                 if made := self._carry_out(call):
                     vectors[call.id] = made
                 done.append(call.id)
@@ -118,7 +121,7 @@ class EngineSteps:
 
     def _add(self, request: Request, problems: list[Problem]) -> None:
         unknown = request.adapter is not None and request.adapter not in self._adapters
-        with _reported(request.id, "unknown_adapter" if unknown else "invalid", problems):
+        with self._reported(request.id, "unknown_adapter" if unknown else "invalid", problems):
             self._engine.add(request)
             self._open[request.id] = request.n
 
@@ -172,6 +175,24 @@ class EngineSteps:
         else:
             self._open.pop(id_, None)
 
+    @contextmanager
+    def _reported(self, id_: str, code: str, problems: list[Problem]) -> Iterator[None]:
+        """Make what goes wrong inside a problem of this request or call, and of nobody else."""
+        try:
+            yield
+        except NoRoom as error:
+            problems.append(Problem(id_, _sentence(error), "too_long"))
+        except _Unsupported as error:
+            problems.append(Problem(id_, _sentence(error), "unsupported"))
+        except AsynckitError as error:
+            if isinstance(error, WorkFailed) and not self._alone:
+                raise  # the other ranks may have come further: only a new start makes them one engine again
+            problems.append(Problem(id_, _sentence(error), code))
+        except Exception as error:
+            # A bug that one request or call brings out must not end the others: it is logged, and they go on.
+            _logger.exception("%r failed", id_)
+            problems.append(Problem(id_, f"{type(error).__name__}: {error}".splitlines()[0], "internal"))
+
     def _state(self, seconds: float) -> EngineState:
         statistics = self._engine.statistics()
         return EngineState(
@@ -202,23 +223,6 @@ def _without_scores(token: Token) -> Token:
 
 class _Unsupported(InputError):
     """The engine can't do such a thing."""
-
-
-@contextmanager
-def _reported(id_: str, code: str, problems: list[Problem]) -> Iterator[None]:
-    """Make what goes wrong inside a problem of this request or call, and of nobody else."""
-    try:
-        yield
-    except NoRoom as error:
-        problems.append(Problem(id_, _sentence(error), "too_long"))
-    except _Unsupported as error:
-        problems.append(Problem(id_, _sentence(error), "unsupported"))
-    except AsynckitError as error:
-        problems.append(Problem(id_, _sentence(error), code))
-    except Exception as error:
-        # A bug that one request or call brings out must not end the others: it is logged, and they go on.
-        _logger.exception("%r failed", id_)
-        problems.append(Problem(id_, f"{type(error).__name__}: {error}".splitlines()[0], "internal"))
 
 
 def _sentence(error: AsynckitError) -> str:

@@ -30,7 +30,13 @@ def run_worker(assignment: Assignment) -> int:
     with Membership(assignment) as membership:
         adapters = first_adapters(assignment.serve)
         engine = load_engine(assignment, adapters)
-        steps = EngineSteps(engine, adapters, lora=assignment.serve.lora, ranges=_ranges(assignment))
+        steps = EngineSteps(
+            engine,
+            adapters,
+            lora=assignment.serve.lora,
+            alone=assignment.serve.tp == 1,
+            ranges=_ranges(assignment),
+        )
         with zmq.Context() as context, context.socket(zmq.ROUTER) as calls:
             address = bind(calls, assignment.place, assignment.unique_name)
             membership.ready(address, _facts(engine))

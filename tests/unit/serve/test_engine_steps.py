@@ -163,6 +163,13 @@ def test_what_is_too_large_to_send_ends_alone(steps: EngineSteps) -> None:
     ]
 
 
+def test_a_rank_that_failed_does_not_go_on(engine: _Embedding) -> None:
+    """Where others may have come further, a failed update ends the process, so that all start anew."""
+    steps = EngineSteps(engine, {}, alone=False)
+    with pytest.raises(WorkFailed):
+        steps.answer(Step(1, calls=(UpdateWeights("2", "h", 1, "/torn"),)))
+
+
 def test_a_broken_engine_is_not_hidden(engine: _Embedding) -> None:
     """An error out of a step goes on, and ends the process."""
     engine.fails = True
