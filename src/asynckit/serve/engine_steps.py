@@ -6,9 +6,11 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 
+import msgspec
+
 from asynckit.engine.protocol import InferenceEngine
 from asynckit.engine.request import Likeliest, Request, TokenEvent, TokenScore
-from asynckit.errors import AsynckitError, InputError, NoRoom
+from asynckit.errors import AsynckitError, InputError, NoRoom, WorkFailed
 from asynckit.serve.messages import (
     Adapter,
     Embed,
@@ -32,6 +34,8 @@ Vectors = tuple[tuple[float, ...], ...]
 
 _CODES = {LoadAdapter: "adapter", UnloadAdapter: "adapter", UpdateWeights: "weights", Embed: "invalid"}
 
+_TOO_LARGE = "the answer is too large to be sent: ask for fewer prompts, samples or logprobs"
+
 _logger = logging.getLogger(__name__)
 
 
@@ -42,6 +46,7 @@ class EngineSteps:
         engine: loaded.
         adapters: that it was loaded with, by name.
         lora: whether others may be loaded.
+        alone: whether this is the whole engine and not one rank of several.
         ranges: opens a named range of a profile.
     """
 
@@ -51,11 +56,13 @@ class EngineSteps:
         adapters: dict[str, Path],
         *,
         lora: bool = True,
+        alone: bool = True,
         ranges: Ranges = lambda _: nullcontext(),
     ) -> None:
         self._engine = engine
         self._adapters = {name: str(folder) for name, folder in adapters.items()}
         self._lora = lora
+        self._alone = alone
         self._ranges = ranges
         self._weights = ""
         self._open: dict[str, int] = {}  # samples that have not ended
@@ -63,6 +70,21 @@ class EngineSteps:
     def answer(self, message: ToWorker) -> FromWorker:
         """Do what a message says; an error out of the engine's step is raised as it is."""
         return self._reset(message) if isinstance(message, Reset) else self._step(message)
+
+    def lighten(self, stepped: Stepped) -> Stepped:
+        """The same step without what makes it too large to send; whom that concerns hears so."""
+        for token in stepped.tokens:
+            if token.prompt_logprobs:
+                self._engine.abort(token.id)
+        problems = [Problem(id_, _TOO_LARGE, "too_long") for id_ in stepped.vectors]
+        return msgspec.structs.replace(
+            stepped,
+            tokens=tuple([_without_scores(token) for token in stepped.tokens]),
+            problems=(*stepped.problems, *problems),
+            done=tuple(id_ for id_ in stepped.done if id_ not in stepped.vectors),
+            vectors={},
+            state=msgspec.structs.replace(stepped.state, has_work=self._engine.has_work()),
+        )
 
     def _reset(self, reset: Reset) -> WasReset:
         for id_ in self._open:
@@ -80,7 +102,7 @@ class EngineSteps:
         for id_ in step.aborts:
             self._engine.abort(id_)
         for call in step.calls:
-            with _reported(call.id, _CODES[type(call)], problems):
+            with self._reported(call.id, _CODES[type(call)], problems):
                 if made := self._carry_out(call):
                     vectors[call.id] = made
                 done.append(call.id)
@@ -98,7 +120,7 @@ class EngineSteps:
 
     def _add(self, request: Request, problems: list[Problem]) -> None:
         unknown = request.adapter is not None and request.adapter not in self._adapters
-        with _reported(request.id, "unknown_adapter" if unknown else "invalid", problems):
+        with self._reported(request.id, "unknown_adapter" if unknown else "invalid", problems):
             self._engine.add(request)
             self._open[request.id] = request.n
 
@@ -150,6 +172,24 @@ class EngineSteps:
         else:
             self._open.pop(id_, None)
 
+    @contextmanager
+    def _reported(self, id_: str, code: str, problems: list[Problem]) -> Iterator[None]:
+        """Make what goes wrong inside a problem of this request or call, and of nobody else."""
+        try:
+            yield
+        except NoRoom as error:
+            problems.append(Problem(id_, _sentence(error), "too_long"))
+        except _Unsupported as error:
+            problems.append(Problem(id_, _sentence(error), "unsupported"))
+        except AsynckitError as error:
+            if isinstance(error, WorkFailed) and not self._alone:
+                raise  # the other ranks may have come further: only a new start makes them one engine again
+            problems.append(Problem(id_, _sentence(error), code))
+        except Exception as error:
+            # A bug that one request or call brings out must not end the others: it is logged, and they go on.
+            _logger.exception("%r failed", id_)
+            problems.append(Problem(id_, f"{type(error).__name__}: {error}".splitlines()[0], "internal"))
+
     def _state(self, seconds: float) -> EngineState:
         statistics = self._engine.statistics()
         return EngineState(
@@ -170,25 +210,16 @@ def _score(score: TokenScore) -> tuple[int, float, Likeliest]:
     return score.token_id, score.logprob, score.top_logprobs
 
 
+def _without_scores(token: Token) -> Token:
+    if not token.prompt_logprobs:
+        return token
+    return msgspec.structs.replace(
+        token, token_id=None, finish="error", error=_TOO_LARGE, top_logprobs=(), prompt_logprobs=()
+    )
+
+
 class _Unsupported(InputError):
     """The engine can't do such a thing."""
-
-
-@contextmanager
-def _reported(id_: str, code: str, problems: list[Problem]) -> Iterator[None]:
-    """Make what goes wrong inside a problem of this request or call, and of nobody else."""
-    try:
-        yield
-    except NoRoom as error:
-        problems.append(Problem(id_, _sentence(error), "too_long"))
-    except _Unsupported as error:
-        problems.append(Problem(id_, _sentence(error), "unsupported"))
-    except AsynckitError as error:
-        problems.append(Problem(id_, _sentence(error), code))
-    except Exception as error:
-        # A bug that one request or call brings out must not end the others: it is logged, and they go on.
-        _logger.exception("%r failed", id_)
-        problems.append(Problem(id_, f"{type(error).__name__}: {error}".splitlines()[0], "internal"))
 
 
 def _sentence(error: AsynckitError) -> str:

@@ -16,8 +16,8 @@ from asynckit.serve.assignment import Assignment
 from asynckit.serve.engine_steps import EngineSteps, Ranges
 from asynckit.serve.engines import load_engine
 from asynckit.serve.membership import Membership
-from asynckit.serve.messages import Facts, ToWorker, decoder, encode
-from asynckit.serve.sockets import bind
+from asynckit.serve.messages import Facts, Stepped, ToWorker, decoder, encode
+from asynckit.serve.sockets import MOST_FRAME_BYTES, bind
 
 _logger = logging.getLogger(__name__)
 
@@ -34,7 +34,8 @@ def run_worker(assignment: Assignment) -> int:
         engine = load_engine(assignment)
         register_all(engine.adapters, given)
         adapters = {adapter.name: adapter.folder for adapter in given}
-        steps = EngineSteps(engine, adapters, lora=serve.lora, ranges=_ranges(assignment))
+        ranges = _ranges(assignment)
+        steps = EngineSteps(engine, adapters, lora=serve.lora, alone=serve.tp == 1, ranges=ranges)
         with zmq.Context() as context, context.socket(zmq.ROUTER) as calls:
             address = bind(calls, assignment.place, assignment.unique_name)
             membership.ready(address, _facts(engine))
@@ -59,8 +60,11 @@ def _answer_calls(calls: "zmq.Socket[bytes]", membership: Membership, steps: Eng
             continue
         membership.begin()
         answer = steps.answer(message)
+        frame = encode(answer)
+        if len(frame) > MOST_FRAME_BYTES and isinstance(answer, Stepped):
+            frame = encode(steps.lighten(answer))
         membership.end()
-        calls.send_multipart([caller, encode(answer)])
+        calls.send_multipart([caller, frame])
 
 
 def _facts(engine: InferenceEngine) -> Facts:

@@ -147,7 +147,7 @@ class Replica:
 
     async def call(self, call: EngineCall) -> Outcome:
         """Have the engine carry out a call with its next step; what came of it, if it is not lost."""
-        if not self.model_rpcs:
+        if not self.queue.ready:  # what it lacks it gets before it is
             return Problem(call.id, "the engine is gone", GONE)
         future: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
         self._calls.append(call)
@@ -207,7 +207,8 @@ class Replica:
         """The next step, if there is anything to do."""
         if not (has_work or self._calls or self.queue.has_news()):
             return None
-        requests, aborts, prefetch = self.queue.take_news()
+        requests, aborts = self.queue.take_news()
+        prefetch = self._requests.adapters_to_come(self.queue)
         calls, self._calls = tuple(self._calls), []
         return Step(self._next_number(), requests, aborts, calls, prefetch)
 
@@ -249,10 +250,19 @@ class Replica:
         return answers[0]
 
     async def _exchange(self, message: ToWorker) -> FromWorker:
-        """Send to all ranks; the answer of rank 0, when all have answered."""
+        """Send to all ranks; the answer of rank 0, when all have answered.
+
+        Raises:
+            WorkFailed: they are not the same engine any more, and emptying them does not help.
+        """
         await self._send(message)
         answers = await asyncio.gather(*(rpc.receive(message.number) for rpc in self.model_rpcs))
-        return answers[0]
+        first, *others = answers
+        if isinstance(first, WasReset) and any(other != first for other in others):
+            raise WorkFailed(
+                f"the ranks of replica {self.number} hold different adapters or weights", where="serve.tp"
+            )
+        return first
 
     async def _send(self, message: ToWorker) -> None:
         frame = encode(message)

@@ -299,15 +299,15 @@ class Router:
             self._refuse(embed, 503, why, "draining" if self._requests.draining else "no_engine")
         elif not self._embeds_text:
             self._refuse(embed, 400, "this model makes no embeddings", "unsupported")
-        elif self._embeds > self._assignment.serve.max_waiting:
+        elif self._embeds >= self._assignment.serve.max_waiting:
             message = f"{self._embeds} such calls are waiting already"
             self._refuse(embed, 429, message, "queue_full", self._requests.retry_after(now()))
         else:
+            self._embeds += 1
             self._tasks.create_task(self._embed(embed, ready), name="embed")
 
     async def _embed(self, embed: Embed, ready: Sequence[Replica]) -> None:
         replica = min(ready, key=lambda each: each.queue.samples)
-        self._embeds += 1
         try:
             async with asyncio.timeout_at(embed.arrived + embed.timeout):
                 outcome: Outcome = await replica.call(embed)

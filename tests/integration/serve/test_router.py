@@ -3,6 +3,7 @@
 import asyncio
 import random
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -305,6 +306,39 @@ async def test_ranks_run_the_same_steps(tmp_path: Path) -> None:
         while (await ring.state()).replicas_ready == 0:
             pass
         assert (await ring.complete(ring.generate(max_tokens=5))).finishes
+
+
+async def test_ranks_that_disagree_start_anew(ring: SmallRing) -> None:
+    """Ranks that sample different tokens are no model any more: their requests end, and they are emptied."""
+    await ring.kill("worker-0-0")
+    ring.serve = replace(ring.serve, tp=2)
+    async with _second_router(ring):
+        ring.start("worker-0-0")
+        ring.simulated = replace(ring.simulated, vocabulary=1000)  # other tokens from the same counters
+        ring.start("worker-0-1")
+        await ring.ready("worker-0-0", "worker-0-1")
+        while (await ring.state()).replicas_ready == 0:
+            pass
+        for _ in range(2):
+            answer = await ring.complete(ring.generate(max_tokens=500, ignore_eos=True))
+            assert answer.refused
+            assert (answer.refused.status, answer.refused.code) == (500, "engine_lost")
+            while (await ring.state()).replicas_ready == 0:
+                pass
+        await _idle(ring)
+
+
+@asynccontextmanager
+async def _second_router(ring: SmallRing) -> AsyncIterator[None]:
+    """A router with the ring's present settings instead of the one that it has."""
+    first = ring.router_task
+    del ring.addresses["router"]
+    ring.start_router_here()
+    await ring.ready("router")
+    yield
+    assert first
+    first.cancel()
+    await asyncio.wait([first])
 
 
 async def test_calls_are_answered(ring: SmallRing) -> None:

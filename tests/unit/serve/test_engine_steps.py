@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+from msgspec import structs
 
 from asynckit.engine.config import EngineConfig, SamplingParams
 from asynckit.engine.request import Request, TokenEvent
@@ -135,6 +136,38 @@ def test_calls_that_fail_say_why(steps: EngineSteps) -> None:
     ]
     assert stepped.done == ("4",)
     assert stepped.vectors == {"4": ((2.0, 1.0), (1.0, 1.0))}
+
+
+def test_what_is_too_large_to_send_ends_alone(steps: EngineSteps) -> None:
+    """Scores and vectors that no frame can take become errors; tokens beside them are kept."""
+    stepped = _step(
+        steps,
+        requests=(_request("scored", n=2), _request("plain")),
+        calls=(Embed("e", "h", ((1, 2),), 0.0, 1.0), LoadAdapter("l", "h", "a", "/a")),
+    )
+    first, *others = stepped.tokens
+    scores = (None, (1, -1.0, ((1, -1.0),)))
+    large = structs.replace(stepped, tokens=(structs.replace(first, prompt_logprobs=scores), *others))
+    light = steps.lighten(large)
+    assert [(token.id, token.sample, token.finish) for token in light.tokens] == [
+        ("scored", 0, "error"),
+        ("scored", 1, None),
+        ("plain", 0, None),
+    ]
+    assert (light.done, light.vectors) == (("l",), {})
+    assert [problem.id for problem in light.problems] == ["e"]
+    assert [(token.id, token.finish) for token in _step(steps).tokens] == [
+        ("scored", "abort"),
+        ("scored", "abort"),
+        ("plain", None),
+    ]
+
+
+def test_a_rank_that_failed_does_not_go_on(engine: _Embedding) -> None:
+    """Where others may have come further, a failed update ends the process, so that all start anew."""
+    steps = EngineSteps(engine, {}, alone=False)
+    with pytest.raises(WorkFailed):
+        steps.answer(Step(1, calls=(UpdateWeights("2", "h", 1, "/torn"),)))
 
 
 def test_a_broken_engine_is_not_hidden(engine: _Embedding) -> None:

@@ -68,21 +68,24 @@ class Balancer:
             request: to be placed.
             candidates: replicas that can take it and how many samples each has open; at least one.
         """
-        if len(candidates) == 1:
-            return candidates[0][0]
-        hashes = self._hashes(request)
-        return min(
-            candidates, key=lambda c: (self._cost(request, hashes, c[0]) + SAMPLE_TOKENS * c[1], c[1], c[0])
-        )[0]
+        return self._cheapest(request, self._hashes(request), candidates)
 
-    def placed(self, request: Request, replica: int) -> None:
-        """The replica has the request now."""
-        if self._replicas == 1:
-            return  # there is nothing to choose, and hashing costs
-        for key in self._hashes(request):
+    def place(self, request: Request, candidates: Sequence[tuple[int, int]]) -> int:
+        """Choose, and remember that the chosen one has the request now."""
+        hashes = self._hashes(request)
+        replica = self._cheapest(request, hashes, candidates)
+        for key in hashes:
             self._blocks[replica].add(key)
         if request.adapter is not None:
             self._adapters[replica].add(request.adapter)
+        return replica
+
+    def _cheapest(self, request: Request, hashes: list[int], candidates: Sequence[tuple[int, int]]) -> int:
+        def cost(candidate: tuple[int, int]) -> tuple[int, int, int]:
+            replica, samples = candidate
+            return self._cost(request, hashes, replica) + SAMPLE_TOKENS * samples, samples, replica
+
+        return min(candidates, key=cost)[0]
 
     def _cost(self, request: Request, hashes: list[int], replica: int) -> int:
         known = 0
@@ -94,6 +97,8 @@ class Balancer:
         return len(request.prompt_ids) - known + ADAPTER_TOKENS * cold
 
     def _hashes(self, request: Request) -> list[int]:
+        if self._replicas == 1:
+            return []  # there is nothing to choose, and hashing costs
         return list(prefix_hashes(request.prompt_ids, request.adapter, self._block_size))
 
 

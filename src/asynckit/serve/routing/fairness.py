@@ -9,6 +9,7 @@ is lifted to the least counter of those who are active, so that nobody saves up 
 from bisect import insort
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import zip_longest
 
 GENERATED_WEIGHT = 2
 MOST_IDLE_OWNERS = 1024
@@ -43,9 +44,10 @@ class FairQueue:
         return self._waiting
 
     def __iter__(self) -> Iterator[str]:
-        """Ids of all that wait, owner by owner."""
-        for owner in self._owners.values():
-            yield from (id_ for _, _, id_ in owner.waiting)
+        """Ids of all that wait, about in the order in which they will be served."""
+        owners = sorted((o for o in self._owners.values() if o.waiting), key=lambda o: o.counter)
+        for turn in zip_longest(*(owner.waiting for owner in owners)):
+            yield from (each[2] for each in turn if each)
 
     def put(self, name: str, priority: int, arrival: int, id_: str) -> Owner:
         """Let a request wait; ``arrival`` numbers requests in the order in which they came."""

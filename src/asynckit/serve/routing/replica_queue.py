@@ -41,7 +41,6 @@ class ReplicaQueue:
         ready: whether it takes requests.
         samples: those it has that have not ended.
         state: what it said after its last step.
-        prefetch: adapters that requests wait for.
     """
 
     def __init__(self, number: int, work: Callable[[], object]) -> None:
@@ -60,7 +59,6 @@ class ReplicaQueue:
         self.ready = False
         self.samples = 0
         self.state: EngineState | None = None
-        self.prefetch: set[str] = set()
         self._requests: dict[str, Request] = {}
         self._aborts: list[str] = []
         self._untold = 0  # prompt tokens that it was given and has not been told of
@@ -98,19 +96,14 @@ class ReplicaQueue:
         self._aborts.append(id_)
         self._work()
 
-    def wish(self, adapter: str) -> None:
-        """A request that waits will need an adapter."""
-        self.prefetch.add(adapter)
-        self._work()
-
     def has_news(self) -> bool:
         """Whether there is something to tell."""
-        return bool(self._requests or self._aborts or self.prefetch)
+        return bool(self._requests or self._aborts)
 
-    def take_news(self) -> tuple[tuple[Request, ...], tuple[str, ...], tuple[str, ...]]:
-        """New requests, aborts, and adapters to read ahead, for its next step."""
-        news = tuple(self._requests.values()), tuple(self._aborts), tuple(sorted(self.prefetch))
-        self._requests, self._aborts, self.prefetch = {}, [], set()
+    def take_news(self) -> tuple[tuple[Request, ...], tuple[str, ...]]:
+        """New requests and aborts, for its next step."""
+        news = tuple(self._requests.values()), tuple(self._aborts)
+        self._requests, self._aborts = {}, []
         self._told, self._untold = self._untold, 0
         return news
 

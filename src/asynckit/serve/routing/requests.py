@@ -33,6 +33,7 @@ from asynckit.serve.routing.observer import Observer
 from asynckit.serve.routing.replica_queue import ReplicaQueue
 from asynckit.serve.routing.throughput import Throughput
 
+MOST_PREFETCHED = 64
 STATUS = {"invalid": 400, "too_long": 400, "unknown_adapter": 404, "unsupported": 400}
 """What HTTP calls an engine's reasons for refusing a request; any other is our own fault."""
 
@@ -46,6 +47,7 @@ class OpenRequest:
         arrival: its place in the order of arrivals.
         unended: samples that have not ended.
         replica: that has it; None while it waits.
+        likely: the replica that should read its adapter ahead.
         started, first_token: when; 0 before.
         generated: tokens so far.
     """
@@ -55,6 +57,7 @@ class OpenRequest:
     arrival: int
     unended: set[int]
     replica: ReplicaQueue | None = None
+    likely: ReplicaQueue | None = None
     started: float = 0.0
     first_token: float = 0.0
     generated: int = 0
@@ -150,7 +153,7 @@ class Requests:
         self.observer.arrived(generate.owner, len(request.prompt_ids))
         if self.prefetch and entry.replica is None and request.adapter is not None:
             ready = [(replica.number, replica.samples) for replica in self.replicas if replica.ready]
-            self.replicas[self.balancer.choose(request, ready)].wish(request.adapter)
+            entry.likely = self.replicas[self.balancer.choose(request, ready)]
 
     def assign(self, now: float) -> None:
         """Give waiting requests to replicas, in fair order, as far as there is room."""
@@ -160,8 +163,7 @@ class Requests:
                 break
             entry = self._open[id_]
             request = entry.generate.request
-            replica = self.replicas[self.balancer.choose(request, free)]
-            self.balancer.placed(request, replica.number)
+            replica = self.replicas[self.balancer.place(request, free)]
             self._queue.remove(entry.owner, request.priority, entry.arrival, id_)
             entry.owner.counter += len(request.prompt_ids)
             entry.replica, entry.started = replica, now
@@ -250,6 +252,14 @@ class Requests:
         """Drop all requests: the detokenizer is gone, and HTTP servers have ended them."""
         for entry in list(self._open.values()):
             self._drop(entry)
+
+    def adapters_to_come(self, replica: ReplicaQueue) -> tuple[str, ...]:
+        """Names of adapters that a replica should read ahead, those that are needed first coming first."""
+        if not self.prefetch:
+            return ()
+        waiting = (self._open[id_] for id_ in self._queue)
+        names = [str(entry.generate.request.adapter) for entry in waiting if entry.likely is replica]
+        return tuple(dict.fromkeys(names))[:MOST_PREFETCHED]
 
     def adapters_in_use(self) -> tuple[set[str], set[str]]:
         """Names of the adapters of requests that replicas have, and of those that wait."""

@@ -60,6 +60,16 @@ def test_greed_is_remembered_while_others_wait() -> None:
     assert modest.counter == 0
 
 
+def test_the_order_to_come_takes_turns() -> None:
+    """What is read ahead follows the order in which owners will be served."""
+    queue = FairQueue()
+    queue.put("a", 0, 0, "a-0").counter = 5
+    queue.put("a", 0, 1, "a-1")
+    owner = queue.put("b", 0, 2, "b-2")
+    owner.counter = 4
+    assert list(queue) == ["b-2", "a-0", "a-1"]
+
+
 def test_priority_goes_first_within_an_owner() -> None:
     """Lower priorities come first, then arrivals."""
     queue = FairQueue()

@@ -106,7 +106,7 @@ class _EveryOrder(RuleBasedStateMachine):
         queue, engine = self.queues[replica], self.engines[replica]
         if not queue.ready:
             return
-        requests, aborts, _ = queue.take_news()
+        requests, aborts = queue.take_news()
         tokens, problems = [], []
         for id_ in aborts:
             tokens += [Token(id_, each, None, 0.0, 0, "abort") for each in engine.pop(id_, [])]
@@ -200,7 +200,7 @@ class _EveryOrder(RuleBasedStateMachine):
         assert self.requests.next_deadline is None
         for queue, engine in zip(self.queues, self.engines, strict=True):
             assert queue.samples == 0
-            new, aborts, _ = queue.take_news()
+            new, aborts = queue.take_news()
             assert not new
             assert set(engine) <= set(aborts)
         assert all(not owner.open for owner in self.requests._queue._owners.values())
@@ -247,9 +247,9 @@ def test_what_waits_for_an_adapter_lets_it_be_read() -> None:
     for number in range(3):
         world.requests.arrive(_generate(number, n=4), 0.0)
     assert world.requests.waiting
-    world.queues[0].take_news()
+    assert world.requests.adapters_to_come(world.queues[0]) == ()
     world.requests.arrive(_generate(9, adapter="german"), 0.0)
-    assert world.queues[0].take_news()[2] == ("german",)
+    assert world.requests.adapters_to_come(world.queues[0]) == ("german",)
 
 
 @given(st.lists(st.integers(1, 200), min_size=1, max_size=30))
