@@ -17,7 +17,6 @@ from asynckit.models.light_tokenizer import LightTokenizer
 from asynckit.serve.assignment import Assignment
 from asynckit.serve.config import ServeConfig
 from asynckit.serve.detokenizer import run_detokenizer
-from asynckit.serve.homes import Homes
 from asynckit.serve.messages import (
     Answered,
     Begin,
@@ -172,19 +171,3 @@ async def test_garbage_and_unknown_requests_harm_nobody(ring: Ring) -> None:
     await ring.send(begin("a", "http-0"), ring.tokens("fine", "a", "stop"))
     assert await text_of(home, "a") == "fine"
     raw.close()
-
-
-async def test_a_slow_server_holds_up_itself_alone(tmp_path: Path) -> None:
-    """What is too much for it is dropped with it; the others get theirs at once."""
-    async with asyncio.timeout(_SECONDS), Sockets(Place(str(tmp_path))) as sockets:
-        fast = sockets.inbox("fast", ToHttp)
-        async with asyncio.TaskGroup() as tasks:
-            homes = Homes(sockets, tasks)
-            homes.connect({"http-0": f"ipc://{tmp_path / 'nobody'}", "http-1": fast.address, "router": "x"})
-            for _ in range(20_001):  # more than a queue and a socket hold
-                homes.send("http-0", Answered("x", "http-0"))
-            homes.send("http-1", Answered("y", "http-1"))
-            assert await fast.receive() == Answered("y", "http-1")
-            assert homes.dropped > 0
-            homes.lose("http-0")
-            homes.lose("http-1")
