@@ -21,12 +21,14 @@ import contextlib
 import math
 import socket
 from collections.abc import Generator
+from pathlib import Path
 from typing import Any
 
 import uvicorn
 
 from asynckit.errors import WorkFailed
 from asynckit.models.config import ModelConfig
+from asynckit.serve.adapters import adapter_roots, given_adapters, weights_roots
 from asynckit.serve.api.access_log import LineWriter
 from asynckit.serve.api.app import build_app
 from asynckit.serve.api.errors import AsgiApp, unavailable
@@ -39,6 +41,7 @@ from asynckit.serve.messages import Abort, Drain, Generate, Lost, Peers, Served,
 from asynckit.serve.preparation.pool import Preparers
 from asynckit.serve.sockets import Inbox, Outbox, Sockets
 from asynckit.serve.streams import Streams
+from asynckit.serve.tracing import Tracer
 
 ROUTER, DETOKENIZER = "router", "detokenizer"
 MOST_UNSENT = 4096  # messages; the router takes them at once unless it hangs
@@ -56,12 +59,16 @@ async def run_http(assignment: Assignment) -> int:
     settings, preparers = assignment.serve, _preparers(assignment)
     async with Sockets(assignment.place) as sockets, Member(sockets, assignment) as member:
         inbox: Inbox[ToHttp] = sockets.inbox(assignment.unique_name, ToHttp)
-        ring = Ring(sockets)
+        tracer = _tracer(assignment)
+        ring = Ring(sockets, tracer)
         try:
             tokenizer = await preparers.start()
+            model = served_name(settings, assignment.model)
+            given = given_adapters(settings, assignment.engine, model)
             service = Service(
-                *(settings, assignment.name, served_name(settings, assignment.model), ring.streams),
-                *(preparers, tokenizer),
+                *(settings, assignment.name, model, ring.streams, preparers, tokenizer),
+                adapter_roots=adapter_roots(settings, given),
+                weights_roots=weights_roots(settings),
             )
             writer = LineWriter() if settings.access_log else None
             server = _uvicorn(build_app(service, writer), settings)
@@ -79,7 +86,14 @@ async def run_http(assignment: Assignment) -> int:
                 writer.close()
         finally:
             await preparers.close()
+            if tracer:
+                tracer.close()
     return 0
+
+
+def _tracer(assignment: Assignment) -> Tracer | None:
+    folder = assignment.serve.trace
+    return Tracer(Path(folder) / f"trace-{assignment.unique_name}.json") if folder else None
 
 
 def _preparers(assignment: Assignment) -> Preparers:
@@ -94,13 +108,13 @@ def served_name(settings: ServeConfig, model: ModelConfig) -> str:
 class Ring:
     """The way to the router, as long as both it and the detokenizer are there."""
 
-    def __init__(self, sockets: Sockets) -> None:
+    def __init__(self, sockets: Sockets, tracer: Tracer | None = None) -> None:
         self._sockets = sockets
         self._unsent: asyncio.Queue[ToRouter] = asyncio.Queue()
         self._addresses: dict[str, str] = {}
         self._gone: set[str] = set()  # addresses of processes that died; nobody binds them again
         self._router: Outbox | None = None
-        self.streams = Streams(self._post)
+        self.streams = Streams(self._post, tracer)
 
     def met(self, addresses: dict[str, str]) -> None:
         """These processes are ready."""

@@ -14,6 +14,7 @@ import zmq
 
 from asynckit import console
 from asynckit.errors import AsynckitError
+from asynckit.models.light_tokenizer import keep_torch_out
 from asynckit.serve.assignment import Assignment
 from asynckit.serve.messages import Failed, encode
 from asynckit.serve.sockets import configure
@@ -28,6 +29,8 @@ def main() -> int:
     assignment = msgspec.json.decode(sys.stdin.buffer.read(), type=Assignment)
     die_with(assignment.supervisor)
     console.set_up(verbose=assignment.verbose)
+    if assignment.kind in ("http", "detokenizer"):
+        keep_torch_out(assignment.model)
     for ending in (signal.SIGINT, signal.SIGTERM):  # meant for the supervisor, which knows the order
         signal.signal(ending, signal.SIG_IGN)
     try:

@@ -18,6 +18,7 @@ from asynckit.engine.simulated_config import SimulatedConfig
 from asynckit.errors import ConfigError, Interrupted, UsageError, WorkFailed
 from asynckit.models.config import ModelConfig
 from asynckit.models.resolve import resolve_model, resolve_tokenizer
+from asynckit.serve.adapters import adapter_roots, given_adapters, weights_roots
 from asynckit.serve.config import ServeConfig
 from asynckit.serve.hosts import RayCluster, ThisMachine, share_machine
 from asynckit.serve.supervisor import Job, Supervisor, listen
@@ -51,6 +52,8 @@ def run_server(
     """
     refuse_unsafe(serve)
     serve = replace(serve, name=serve.name or model.name)
+    adapter_roots(serve, given_adapters(serve, engine, str(serve.name)))
+    weights_roots(serve)
     here = _local(model, serve.engine, quiet=quiet)
     with listen(serve) as listening:
         url = _url(serve, listening.getsockname()[1])

@@ -1,7 +1,7 @@
 """What a model worker answers, with the simulated engine."""
 
-from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from msgspec import structs
@@ -28,9 +28,10 @@ from asynckit.serve.messages import (
 class _Embedding(SimulatedEngine):
     """One that makes vectors and whose step and weights can be made to fail."""
 
+    embeds = True
     fails = False
 
-    def embed(self, prompts_ids: Sequence[Sequence[int]]) -> list[list[float]]:
+    def embed(self, prompts_ids: Any) -> list[list[float]]:
         return [[float(len(ids)), 1.0] for ids in prompts_ids]
 
     def step(self) -> list[TokenEvent]:
