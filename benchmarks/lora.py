@@ -56,14 +56,15 @@ def _register(engine: Engine, root: Path, rank: int, targets: Sequence[str]) -> 
     """Write as many adapters as are ever in use, and register them under a thousand names."""
     folders = [root / str(index) for index in range(max(HOT))]
     for index, folder in enumerate(folders):
-        _write_adapter(engine, folder, rank, targets, seed=index)
+        write_adapter(engine, folder, rank, targets, seed=index)
     begin = time.perf_counter()
     for index in range(REGISTERED):
         engine.adapters.register(f"adapter-{index}", folders[index % len(folders)])
     print(f"{REGISTERED} adapters registered in {time.perf_counter() - begin:.2f} s")
 
 
-def _write_adapter(engine: Engine, folder: Path, rank: int, targets: Sequence[str], seed: int) -> None:
+def write_adapter(engine: Engine, folder: Path, rank: int, targets: Sequence[str], seed: int) -> None:
+    """Write a random adapter for the engine's model."""
     generator = torch.Generator().manual_seed(seed)
     weights = {}
     for name, size in engine.adapters.layers.items():

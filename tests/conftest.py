@@ -10,6 +10,8 @@ from tiny_models import save_tokenizer
 # the # cores away from the other processes of a test.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
+pytest_plugins = ["tokenizer_fixtures"]
+
 
 @pytest.fixture(scope="session")
 def tiny_llama(tmp_path_factory: pytest.TempPathFactory) -> Path:

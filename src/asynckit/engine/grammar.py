@@ -93,24 +93,16 @@ class Grammars:
         return self._compiled(params.json_schema, params.regex).copy()
 
     def _compile(self, json_schema: str | None, regex: str | None) -> Matcher:
-        name, text = ("json_schema", json_schema) if regex is None else ("regex", regex)
-        assert text is not None
-        if len(text) > LONGEST:
-            raise RequestError(f"{name} has {len(text)} characters; {LONGEST} are accepted", mend=_SIMPLER)
         tokenizer = self._tokenizer
         from llguidance import LLMatcher
 
-        try:
-            grammar = _schema_grammar(text) if regex is None else LLMatcher.grammar_from_regex(text)
-            problem = trial(grammar)
-        except ValueError as error:  # what JSON or UTF-8 can't hold
-            raise RequestError(f"{name} can't be read: {_telling_line(str(error))}") from error
+        name, grammar, problem = tried(json_schema, regex)
         if not problem:
             made = LLMatcher(tokenizer, grammar, log_level=0, limits=parser_limits())
             matcher = Matcher(made, np.array(self._eos_ids, dtype=np.int64))
             problem = matcher.error or self._why_impossible(matcher.copy())
         if problem:
-            raise RequestError(f"{name} can't be used: {_telling_line(problem)}", mend=_SIMPLER)
+            raise _unusable(name, problem)
         return matcher
 
     def _why_impossible(self, matcher: Matcher) -> str:
@@ -124,15 +116,52 @@ class Grammars:
         try:
             from llguidance.hf import from_tokenizer
         except ImportError as error:
-            raise DependencyError(
-                "json_schema and regex need llguidance, which is not installed",
-                mend='pip install "asynckit[grammar]"',
-            ) from error
+            raise _not_installed() from error
         if not self._eos_ids or not self._hf_tokenizer.is_fast:
             lack = "end-of-text token" if self._hf_tokenizer.is_fast else "tokenizer in Rust"
             raise RequestError(f"json_schema and regex don't work with this model: it has no {lack}")
         size = max(self._vocabulary, len(self._hf_tokenizer))
         return from_tokenizer(self._hf_tokenizer, n_vocab=size, eos_token=self._eos_ids)
+
+
+def check_grammar(json_schema: str | None, regex: str | None) -> None:
+    """Refuse what no engine could use; takes up to some seconds, in another process.
+
+    Raises:
+        RequestError: the grammar is wrong, unsupported, too large or matches nothing.
+        DependencyError: llguidance is not installed.
+    """
+    name, _, problem = tried(json_schema, regex)
+    if problem:
+        raise _unusable(name, problem)
+
+
+def tried(json_schema: str | None, regex: str | None) -> tuple[str, str, str]:
+    """Which of the two it is, its grammar, and why that can't be compiled; raises as check_grammar does."""
+    name, text = ("json_schema", json_schema) if regex is None else ("regex", regex)
+    assert text is not None
+    if len(text) > LONGEST:
+        raise RequestError(f"{name} has {len(text)} characters; {LONGEST} are accepted", mend=_SIMPLER)
+    try:
+        from llguidance import LLMatcher
+    except ImportError as error:
+        raise _not_installed() from error
+    try:
+        grammar = _schema_grammar(text) if regex is None else LLMatcher.grammar_from_regex(text)
+        return name, grammar, trial(grammar)
+    except ValueError as error:  # what JSON or UTF-8 can't hold
+        raise RequestError(f"{name} can't be read: {_telling_line(str(error))}") from error
+
+
+def _not_installed() -> DependencyError:
+    return DependencyError(
+        "json_schema and regex need llguidance, which is not installed",
+        mend='pip install "asynckit[grammar]"',
+    )
+
+
+def _unusable(name: str, problem: str) -> RequestError:
+    return RequestError(f"{name} can't be used: {_telling_line(problem)}", mend=_SIMPLER)
 
 
 def _schema_grammar(text: str) -> str:

@@ -16,8 +16,8 @@ from asynckit.errors import WorkFailed
 from asynckit.rollout.backlog import Backlog
 from asynckit.rollout.group import FinishedGroup, GroupStatus, consumed_at, ended_as, oldest_version
 from asynckit.rollout.job import Job
-from asynckit.rollout.observing.trace import TraceWriter, traced
 from asynckit.rollout.staleness import Schedule, Staleness
+from asynckit.trace_events import TraceWriter, traced
 
 Settle = Callable[[Sequence[FinishedGroup]], Awaitable[None]]
 Publish = Callable[[int, Any], Awaitable[None]]

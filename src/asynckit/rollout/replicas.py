@@ -20,10 +20,10 @@ from asynckit.rollout.group import FinishedGroup, Group
 from asynckit.rollout.job import Job
 from asynckit.rollout.ledger import Ledger
 from asynckit.rollout.observing.snapshot import ReplicaSnapshot
-from asynckit.rollout.observing.trace import TraceWriter, traced
 from asynckit.rollout.ray_errors import as_future
 from asynckit.rollout.recording import failed_group
 from asynckit.rollout.rollouter import FullyAsyncRollouter, RollouterStatistics
+from asynckit.trace_events import TraceWriter, traced
 
 _DEATHS_IN_A_ROW = 5  # of one replica without a finished group in between
 _LET_GO_SECONDS = 10.0  # that a rollouter has for cancelling a group, or for closing

@@ -11,6 +11,7 @@ from typing import Any, BinaryIO, Self
 
 from filelock import FileLock, Timeout
 
+from asynckit.disk import writing
 from asynckit.errors import ConfigError, UsageError, WorkFailed
 
 LOCK = ".lock"
@@ -240,22 +241,6 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
             _sync_folder(path.parent)
         finally:
             hidden.unlink(missing_ok=True)
-
-
-@contextlib.contextmanager
-def writing(path: Path) -> Iterator[None]:
-    """Turn the disk's refusal to write ``path`` into the error that ends the run.
-
-    Raises:
-        WorkFailed: the disk refused.
-    """
-    try:
-        yield
-    except OSError as error:
-        mend = "free some space or mend the disk; what was written before is complete"
-        raise WorkFailed(
-            f"cannot be written: {error.strerror or error}", where=str(path), mend=mend
-        ) from error
 
 
 def _sync_folder(folder: Path) -> None:

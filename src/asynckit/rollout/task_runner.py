@@ -51,7 +51,6 @@ from asynckit.rollout.logs import log_to_file
 from asynckit.rollout.message_queue import MessageQueue
 from asynckit.rollout.observing.monitor import Monitor
 from asynckit.rollout.observing.snapshot import Progress, Snapshot
-from asynckit.rollout.observing.trace import traced
 from asynckit.rollout.observing.watchdog import Standstill, what_is_stuck
 from asynckit.rollout.ray_errors import as_future, first_cause
 from asynckit.rollout.record import Trajectory
@@ -62,6 +61,7 @@ from asynckit.rollout.simulated_learner import SimulatedLearner
 from asynckit.rollout.sinks import TrajectorySink
 from asynckit.rollout.summary import Summary
 from asynckit.rollout.supply import Supply
+from asynckit.trace_events import traced
 
 _BATCH = 64  # groups taken from the queue at a time
 _WATCH_SECONDS = 5.0

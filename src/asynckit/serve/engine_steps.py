@@ -11,7 +11,6 @@ import msgspec
 from asynckit.engine.protocol import InferenceEngine
 from asynckit.engine.request import Likeliest, Request, TokenEvent, TokenScore
 from asynckit.errors import AsynckitError, InputError, NoRoom, WorkFailed
-from asynckit.serve.engines import Embeds, Prefetches
 from asynckit.serve.messages import (
     Adapter,
     Embed,
@@ -140,17 +139,15 @@ class EngineSteps:
                     self._engine.update_weights(version, Path(folder), on_update)
                     self._weights = folder
             case Embed(_, _, prompts_ids):
-                if not isinstance(self._engine, Embeds):
+                if not self._engine.embeds:
                     raise _Unsupported("this engine makes no embeddings")
                 return tuple(tuple(vector) for vector in self._engine.embed(prompts_ids))
         return None
 
     def _prefetch(self, names: tuple[str, ...]) -> None:
-        adapters = self._engine.adapters
-        if isinstance(adapters, Prefetches):
-            for name in names:
-                if name in self._adapters:
-                    adapters.prefetch(name)
+        for name in names:
+            if name in self._adapters:
+                self._engine.adapters.prefetch(name)
 
     def _token(self, event: TokenEvent) -> Token:
         if event.finish is not None:

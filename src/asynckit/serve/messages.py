@@ -245,8 +245,7 @@ class Text(_Message, frozen=True):
     """New text of one sample; the pieces in order are the whole text.
 
     Attributes:
-        count: how many tokens it stands for; 0 where held back text is let go at the end.
-        token_ids: those tokens.
+        token_ids: the tokens that came with it: none where held back text is let go at the end.
         tokens: the same with their logprobs, if the request wants them.
         prompt_tokens: of the prompt, on the first piece, if the request scores its prompt; None for a token
             that has no score.

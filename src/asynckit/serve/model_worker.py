@@ -11,9 +11,10 @@ import msgspec
 import zmq
 
 from asynckit.engine.protocol import InferenceEngine
+from asynckit.serve.adapters import given_adapters, register_all
 from asynckit.serve.assignment import Assignment
 from asynckit.serve.engine_steps import EngineSteps, Ranges
-from asynckit.serve.engines import Embeds, first_adapters, load_engine
+from asynckit.serve.engines import load_engine
 from asynckit.serve.membership import Membership
 from asynckit.serve.messages import Facts, Stepped, ToWorker, decoder, encode
 from asynckit.serve.sockets import MOST_FRAME_BYTES, bind
@@ -28,14 +29,13 @@ def run_worker(assignment: Assignment) -> int:
         AsynckitError: the engine can't be loaded.
     """
     with Membership(assignment) as membership:
-        adapters = first_adapters(assignment.serve)
-        engine = load_engine(assignment, adapters)
+        serve = assignment.serve
+        given = given_adapters(serve, assignment.engine, str(serve.name))
+        engine = load_engine(assignment)
+        register_all(engine.adapters, given)
+        adapters = {adapter.name: adapter.folder for adapter in given}
         steps = EngineSteps(
-            engine,
-            adapters,
-            lora=assignment.serve.lora,
-            alone=assignment.serve.tp == 1,
-            ranges=_ranges(assignment),
+            engine, adapters, lora=serve.lora, alone=serve.tp == 1, ranges=_ranges(assignment)
         )
         with zmq.Context() as context, context.socket(zmq.ROUTER) as calls:
             address = bind(calls, assignment.place, assignment.unique_name)
@@ -76,7 +76,7 @@ def _facts(engine: InferenceEngine) -> Facts:
         vocabulary=holds.vocabulary,
         kv_cache_tokens=holds.kv_cache_tokens,
         max_running=holds.max_running,
-        embeds=isinstance(engine, Embeds),
+        embeds=engine.embeds,
     )
 
 

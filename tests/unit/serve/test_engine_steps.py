@@ -29,6 +29,7 @@ class _Embedding(SimulatedEngine):
     """One that makes vectors and whose step and weights can be made to fail."""
 
     fails = False
+    embeds = True
 
     def embed(self, prompts_ids: Sequence[Sequence[int]]) -> list[list[float]]:
         return [[float(len(ids)), 1.0] for ids in prompts_ids]

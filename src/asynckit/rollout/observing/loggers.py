@@ -9,8 +9,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
+from asynckit.disk import writing
 from asynckit.errors import DependencyError
-from asynckit.rollout.run_directory import writing
 
 _PACKAGES = {
     "tensorboard": ("tensorboardX", "pip install 'asynckit[tensorboard]'"),

@@ -13,11 +13,11 @@ from io import FileIO
 from pathlib import Path
 from typing import Self
 
+from asynckit.disk import writing
 from asynckit.errors import InputError
 from asynckit.rollout.observing.loggers import Backend
 from asynckit.rollout.observing.metrics import metrics_of
 from asynckit.rollout.observing.snapshot import Snapshot
-from asynckit.rollout.run_directory import writing
 
 NAME = "metrics.jsonl"
 _CLOSE_SECONDS = 30.0  # which a logger gets to send what it still holds

@@ -12,9 +12,10 @@ from asynckit.rollout.observing.loggers import open_backends
 from asynckit.rollout.observing.metrics_log import MetricsLog
 from asynckit.rollout.observing.report import write_report
 from asynckit.rollout.observing.snapshot import Snapshot
-from asynckit.rollout.observing.trace import NAME as TRACE
-from asynckit.rollout.observing.trace import TraceWriter
 from asynckit.rollout.run_directory import RunDirectory
+from asynckit.trace_events import TraceWriter
+
+TRACE = "trace.json"
 
 log = logging.getLogger(__name__)
 

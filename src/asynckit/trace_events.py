@@ -18,10 +18,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO, Self
 
+from asynckit.disk import writing
 from asynckit.errors import InputError
-from asynckit.rollout.run_directory import writing
 
-NAME = "trace.json"
 _OPENING = b"[\n"
 _SEPARATOR = b",\n"
 
@@ -79,12 +78,11 @@ class TraceWriter:
 
     def close(self) -> None:
         """End the array, so that the file is strict JSON."""
-        with self._lock, writing(self._path):
+        with self._lock, writing(self._path), self._file:
             if self._path.stat().st_size > len(_OPENING):
                 self._file.truncate(self._path.stat().st_size - len(_SEPARATOR))
                 self._file.write(b"\n")
             self._file.write(b"]\n")
-            self._file.close()
 
     def __enter__(self) -> Self:
         return self

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from asynckit.errors import InputError, WorkFailed
-from asynckit.rollout.observing.trace import TraceWriter
+from asynckit.trace_events import TraceWriter
 
 
 def events(path: Path) -> list[dict[str, Any]]:

@@ -1,0 +1,120 @@
+"""How much of a request is read at all: the size of its body, its time, how deep its JSON is nested."""
+
+import asyncio
+import re
+from contextlib import suppress
+
+from asynckit.serve.api.errors import ApiError, AsgiApp, ClientGone, Receive, Scope, Send
+
+BODY_SECONDS = 30.0  # in which a body must have come in
+_DISCARD_SECONDS = 5.0
+_DISCARDED = 4  # times the largest body
+DEEPEST = 64  # levels of lists and objects in a body
+_TO_SQUARE = bytes.maketrans(b"{}", b"[]")
+_NO_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
+_STRING = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)
+_CLOSE = {"Connection": "close"}  # the rest of the body is not read
+
+
+def nested_too_deeply(body: bytes, deepest: int = DEEPEST) -> bool:
+    """Whether JSON has more levels than ``deepest``; what is no JSON may count as such.
+
+    Every round takes away the pairs with nothing in them, so the work is a few passes in C and no loop over
+    the bytes.
+    """
+    return _deep(body, deepest) and _deep(_STRING.sub(b"", body), deepest)
+
+
+def _deep(text: bytes, deepest: int) -> bool:
+    brackets = text.translate(_TO_SQUARE, _NO_BRACKETS)
+    for _ in range(deepest):
+        brackets, before = brackets.replace(b"[]", b""), len(brackets)
+        if len(brackets) in (0, before):
+            return brackets.count(b"[") > deepest
+    return bool(brackets)
+
+
+class BodyLimits:
+    """Reads the whole body before the app sees the request.
+
+    Args:
+        app: what is guarded.
+        most_bytes: of a body.
+        seconds: that reading it may take.
+    """
+
+    def __init__(self, app: AsgiApp, most_bytes: int, seconds: float = BODY_SECONDS) -> None:
+        self._app, self._most, self._seconds = app, most_bytes, seconds
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on with its body in one piece, or refuse it."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        try:
+            body = await self._body(scope, receive)
+        except ApiError as error:
+            await error.response()(scope, receive, send)
+        except ClientGone:
+            return
+        else:
+            await self._app(scope, _replay(body, receive), send)
+
+    async def _body(self, scope: Scope, receive: Receive) -> bytes:
+        try:
+            async with asyncio.timeout(self._seconds):
+                await self._check_announced(scope, receive)
+                body = await self._read(receive)
+        except TimeoutError:
+            message = f"the body did not come in within {self._seconds:g} s"
+            raise ApiError(408, message, code="body_timeout", headers=_CLOSE) from None
+        if nested_too_deeply(body):
+            raise ApiError(400, f"the body is nested more than {DEEPEST} levels deep", code="too_deep")
+        return body
+
+    async def _check_announced(self, scope: Scope, receive: Receive) -> None:
+        for name, value in scope["headers"]:
+            if name == b"content-length" and int(value) > self._most:  # h11 lets only digits through
+                await self._discard(receive, 0)
+                raise self._too_large()
+
+    async def _read(self, receive: Receive) -> bytes:
+        pieces: list[bytes] = []
+        size, more = 0, True
+        while more:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                raise ClientGone
+            pieces.append(message.get("body", b""))
+            size += len(pieces[-1])
+            if size > self._most:
+                await self._discard(receive, size)
+                raise self._too_large()
+            more = message.get("more_body", False)
+        return b"".join(pieces)
+
+    async def _discard(self, receive: Receive, size: int) -> None:
+        """Read on for a while: most clients look at the answer only when they have sent everything."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_DISCARD_SECONDS):
+                more = True
+                while more and size <= _DISCARDED * self._most:
+                    message = await receive()
+                    size += len(message.get("body", b""))
+                    more = message.get("more_body", False)
+
+    def _too_large(self) -> ApiError:
+        message = f"the body is larger than {self._most} bytes (serve.max_body_bytes)"
+        return ApiError(413, message, code="body_too_large", headers=_CLOSE)
+
+
+def _replay(body: bytes, receive: Receive) -> Receive:
+    """A ``receive`` that gives the body first and then what else comes: the client's leaving."""
+    pending = [body]
+
+    async def replayed() -> dict[str, object]:
+        if pending:
+            return {"type": "http.request", "body": pending.pop(), "more_body": False}
+        return dict(await receive())
+
+    return replayed

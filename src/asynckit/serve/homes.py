@@ -1,0 +1,108 @@
+"""The HTTP servers that a detokenizer writes to, each with a queue and a task of its own."""
+
+import asyncio
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from asynckit.errors import WorkFailed
+from asynckit.serve.messages import ToHttp
+from asynckit.serve.sockets import Outbox, Sockets
+
+_PREFIX = "http-"
+_MOST_WAITING = 10_000  # messages for one server
+_MOST_UNKNOWN = 64  # servers that wrote before the supervisor named them
+
+_logger = logging.getLogger(__name__)
+
+
+@dataclass(eq=False)
+class _Home:
+    waiting: asyncio.Queue[ToHttp]
+    address: str = ""
+    delivering: asyncio.Task[None] | None = None
+
+
+class Homes:
+    """Sends without waiting: a server that reads slowly holds up itself alone.
+
+    One that is far behind counts as gone until the supervisor gives its new address. What comes for a server
+    that was not named yet waits for its address: the supervisor tells everybody at nearly the same time.
+
+    Args:
+        sockets: of this process.
+        tasks: in which messages are delivered.
+
+    Attributes:
+        dropped: messages for servers that are gone.
+    """
+
+    def __init__(self, sockets: Sockets, tasks: asyncio.TaskGroup) -> None:
+        self._sockets = sockets
+        self._tasks = tasks
+        self._homes: dict[str, _Home] = {}
+        self._gone: dict[str, str] = {}  # name to the address that it had
+        self.dropped = 0
+
+    def connect(self, addresses: Mapping[str, str]) -> None:
+        """Deliver to the HTTP servers among these processes."""
+        for name, address in addresses.items():
+            known = self._homes.get(name)
+            if not name.startswith(_PREFIX) or (known and known.address == address):
+                continue
+            if self._gone.get(name) == address:
+                continue  # the supervisor has yet to notice
+            if known and known.address:
+                self.lose(name)
+            self._gone.pop(name, None)
+            home = self._homes.setdefault(name, _Home(asyncio.Queue(_MOST_WAITING)))
+            home.address = address
+            outbox = self._sockets.outbox(address)
+            home.delivering = self._tasks.create_task(self._deliver(name, home, outbox), name=f"to {name}")
+
+    def lose(self, name: str) -> None:
+        """Drop what waits for a server, and what will come for it until it has another address."""
+        home = self._homes.pop(name, None)
+        if home is None:
+            return
+        self._gone[name] = home.address
+        self._drop(home.waiting.qsize())
+        if home.delivering:
+            home.delivering.cancel()
+
+    def send(self, name: str, message: ToHttp) -> None:
+        """Have a message delivered, after those before it."""
+        home = self._homes.get(name)
+        if home is None:
+            home = self._unknown(name)
+        if home is None:
+            self._drop(1)
+            return
+        try:
+            home.waiting.put_nowait(message)
+        except asyncio.QueueFull:
+            _logger.warning("%s reads nothing: its requests are lost", name)
+            self._drop(1)
+            self.lose(name)
+
+    def _unknown(self, name: str) -> _Home | None:
+        unknown = sum(not home.address for home in self._homes.values())
+        if name in self._gone or unknown >= _MOST_UNKNOWN:
+            return None
+        return self._homes.setdefault(name, _Home(asyncio.Queue(_MOST_WAITING)))
+
+    async def _deliver(self, name: str, home: _Home, outbox: Outbox) -> None:
+        try:
+            while True:
+                await outbox.send(await home.waiting.get())
+        except WorkFailed as error:
+            _logger.warning("%s is left out: %s", name, error)
+            home.delivering = None
+            self.lose(name)
+        finally:
+            outbox.close()
+
+    def _drop(self, count: int) -> None:
+        before, self.dropped = self.dropped, self.dropped + count
+        if before.bit_length() != self.dropped.bit_length():  # at 1, 2, 4, 8, …
+            _logger.info("%d messages for HTTP servers that are gone were dropped", self.dropped)

@@ -1,0 +1,210 @@
+"""An HTTP server of the ring: takes requests on a shared listening socket, and waits for the answers.
+
+::
+
+    clients ⇄ uvicorn ⇄ routes ── send_to_router ──> router
+                          ↑
+                       Streams <── recv_from_detokenization ── detokenizer
+
+===========================  ============================  ==================================
+task                         consumes                      ends with
+===========================  ============================  ==================================
+``send_to_router``           what routes post              the process
+``recv_from_detokenization`` the inbox                     the process
+``hear``                     the supervisor                the process
+uvicorn                      connections                   ``Drain``, when all are answered; ``Stop``
+===========================  ============================  ==================================
+"""
+
+import asyncio
+import contextlib
+import math
+import socket
+from collections.abc import Generator
+from typing import Any
+
+import uvicorn
+
+from asynckit.errors import WorkFailed
+from asynckit.models.config import ModelConfig
+from asynckit.serve.api.access_log import LineWriter
+from asynckit.serve.api.app import build_app
+from asynckit.serve.api.errors import AsgiApp, unavailable
+from asynckit.serve.api.service import Service
+from asynckit.serve.assignment import Assignment
+from asynckit.serve.config import ServeConfig
+from asynckit.serve.http_protocol import BoundedProtocol
+from asynckit.serve.member import Member
+from asynckit.serve.messages import Abort, Drain, Generate, Lost, Peers, Served, Stop, ToHttp, ToRouter
+from asynckit.serve.preparation.pool import Preparers
+from asynckit.serve.sockets import Inbox, Outbox, Sockets
+from asynckit.serve.streams import Streams
+
+ROUTER, DETOKENIZER = "router", "detokenizer"
+MOST_UNSENT = 4096  # messages; the router takes them at once unless it hangs
+CLOSE_SECONDS = 5  # for answers that are being written when the server stops
+IDLE_SECONDS = 75  # after which a connection without requests is closed
+
+
+async def run_http(assignment: Assignment) -> int:
+    """Serve until the supervisor says to stop; returns the exit code.
+
+    Raises:
+        DependencyError: the tokenizer can't be loaded.
+        WorkFailed: the HTTP server ended by itself.
+    """
+    settings, preparers = assignment.serve, _preparers(assignment)
+    async with Sockets(assignment.place) as sockets, Member(sockets, assignment) as member:
+        inbox: Inbox[ToHttp] = sockets.inbox(assignment.unique_name, ToHttp)
+        ring = Ring(sockets)
+        try:
+            tokenizer = await preparers.start()
+            service = Service(
+                *(settings, assignment.name, served_name(settings, assignment.model), ring.streams),
+                *(preparers, tokenizer),
+            )
+            writer = LineWriter() if settings.access_log else None
+            server = _uvicorn(build_app(service, writer), settings)
+            async with asyncio.TaskGroup() as tasks:
+                moving = (
+                    tasks.create_task(ring.send_to_router()),
+                    tasks.create_task(recv_from_detokenization(inbox, ring.streams)),
+                )
+                hearing = tasks.create_task(hear(member, ring, service, server))
+                await member.ready(inbox.address)
+                await _serve(server, assignment.listening)
+                for task in (*moving, hearing):
+                    task.cancel()
+            if writer:
+                writer.close()
+        finally:
+            await preparers.close()
+    return 0
+
+
+def _preparers(assignment: Assignment) -> Preparers:
+    return Preparers(assignment.model, assignment.serve.prepare_timeout)
+
+
+def served_name(settings: ServeConfig, model: ModelConfig) -> str:
+    """What clients call the model."""
+    return settings.name or model.name
+
+
+class Ring:
+    """The way to the router, as long as both it and the detokenizer are there."""
+
+    def __init__(self, sockets: Sockets) -> None:
+        self._sockets = sockets
+        self._unsent: asyncio.Queue[ToRouter] = asyncio.Queue()
+        self._addresses: dict[str, str] = {}
+        self._gone: set[str] = set()  # addresses of processes that died; nobody binds them again
+        self._router: Outbox | None = None
+        self.streams = Streams(self._post)
+
+    def met(self, addresses: dict[str, str]) -> None:
+        """These processes are ready."""
+        for name in (ROUTER, DETOKENIZER):
+            address = addresses.get(name)
+            if address is None or address in self._gone or address == self._addresses.get(name):
+                continue
+            if name in self._addresses:
+                self.lost(name, "it was replaced")
+            self._addresses[name] = address
+            if name == ROUTER:
+                self._router = self._sockets.outbox(address)
+        if len(self._addresses) == 2:
+            self.streams.connected()
+
+    def lost(self, name: str, reason: str) -> None:
+        """A process is gone, and with it, if the ring needs it, what it had."""
+        if name not in (ROUTER, DETOKENIZER):
+            return
+        address = self._addresses.pop(name, None)
+        if address:
+            self._gone.add(address)
+        if name == ROUTER and self._router:
+            self._router.close()
+            self._router = None
+        self.streams.lost(f"{name}: {reason}")
+
+    def _post(self, message: ToRouter) -> None:
+        if self._unsent.qsize() >= MOST_UNSENT and not isinstance(message, Abort):
+            if isinstance(message, Served):
+                return
+            raise unavailable("the server can't keep up", code="overloaded")
+        self._unsent.put_nowait(message)
+
+    async def send_to_router(self) -> None:
+        """Send what is posted; what was posted for a router that is gone is dropped with its streams."""
+        while True:
+            message = await self._unsent.get()
+            router = self._router
+            if router is None:
+                continue
+            try:
+                await router.send(message)
+            except WorkFailed as error:
+                if not isinstance(message, Served):
+                    id_ = message.request.id if isinstance(message, Generate) else message.id
+                    self.streams.fail(id_, unavailable(error.message, code="overloaded"))
+
+
+async def recv_from_detokenization(inbox: Inbox[ToHttp], streams: Streams) -> None:
+    """Hand what comes to the requests that wait for it."""
+    while True:
+        streams.receive(await inbox.receive())
+
+
+async def hear(member: Member, ring: Ring, service: Service, server: uvicorn.Server) -> None:
+    """Do what the supervisor says."""
+    while True:
+        message = await member.hear()
+        match message:
+            case Peers():
+                service.facts = message.facts or service.facts
+                ring.met(message.addresses)
+            case Lost():
+                ring.lost(message.name, message.reason)
+            case Drain():
+                ring.streams.drain()
+                server.should_exit = True
+            case Stop():
+                ring.streams.stop()
+                server.should_exit = True
+
+
+class _Server(uvicorn.Server):
+    """Leaves signals to the process, which hears from the supervisor when to stop."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Generator[None, None, None]:
+        """Capture none."""
+        yield
+
+
+def _uvicorn(app: AsgiApp, settings: ServeConfig) -> _Server:
+    asgi: Any = app
+    return _Server(
+        uvicorn.Config(
+            asgi,
+            http=BoundedProtocol,
+            ws="none",
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            proxy_headers=False,
+            timeout_keep_alive=IDLE_SECONDS,
+            timeout_graceful_shutdown=math.ceil(settings.drain_timeout) + CLOSE_SECONDS,
+            h11_max_incomplete_event_size=settings.max_header_bytes,
+            ssl_certfile=settings.tls_cert,
+            ssl_keyfile=settings.tls_key,
+        )
+    )
+
+
+async def _serve(server: _Server, listening: int) -> None:
+    await server.serve(sockets=[socket.socket(fileno=listening)])
+    if not server.should_exit:
+        raise WorkFailed("the HTTP server ended by itself", where="serve")
