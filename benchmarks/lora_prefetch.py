@@ -70,7 +70,8 @@ def _options() -> argparse.Namespace:
 
 def _write(engine: Engine, root: Path, options: argparse.Namespace) -> list[Path]:
     for index in range(options.requests):
-        write_adapter(engine, root / f"adapter-{index}", options.rank, options.targets, seed=index)
+        folder = root / f"adapter-{index}"
+        write_adapter(engine.adapters.layers, folder, options.rank, options.targets, seed=index)
     return [root / f"adapter-{index}" / "adapter_model.safetensors" for index in range(options.requests)]
 
 

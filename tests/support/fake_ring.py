@@ -5,12 +5,14 @@ detokenizer in one event loop.
 """
 
 import asyncio
+import concurrent.futures
 import contextlib
 import socket
-from collections.abc import AsyncIterator, Callable
+import threading
+from collections.abc import AsyncIterator, Callable, Coroutine
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import httpx2
 import zmq.asyncio
@@ -47,13 +49,13 @@ from asynckit.serve.messages import (
     ToProcess,
     ToRouter,
     UnloadAdapter,
-    UpdateWeights,
     decoder,
     encode,
 )
 from asynckit.serve.messages import FromProcess as FromProcessUnion
 from asynckit.serve.sockets import Inbox, Outbox, Place, Sockets
 
+Result = TypeVar("Result")
 FACTS = Facts(max_model_len=512, vocabulary=320, kv_cache_tokens=4096, max_running=64, embeds=True)
 
 
@@ -181,6 +183,7 @@ class Running:
     send: Callable[[ToProcess], Any]
     client: httpx2.AsyncClient
     router_address: str
+    refuse_now: Callable[[Refused], Coroutine[Any, Any, None]]
 
     async def post(self, path: str, **body: Any) -> httpx2.Response:
         """Post JSON."""
@@ -234,7 +237,7 @@ async def http_server(
             await send(Peers(addresses, ring.facts))
             await _until_open(client)
             try:
-                yield Running(ring, send, client, inbox.address)
+                yield Running(ring, send, client, inbox.address, out.send)
             finally:
                 await send(Stop())
                 code = await serving
@@ -258,7 +261,7 @@ async def _until_ready(control: Any, serving: "asyncio.Task[int]") -> tuple[byte
 
 async def _until_open(client: httpx2.AsyncClient) -> None:
     async with asyncio.timeout(20):
-        while (await client.get("/ready")).status_code != 200:
+        while (await client.get("/ready")).status_code != 200:  # noqa: ASYNC110 - it is in no other way seen
             await asyncio.sleep(0.01)
 
 
@@ -267,4 +270,53 @@ async def _drink(control: Any) -> None:
         await control.recv_multipart()
 
 
-__all__ = ["FACTS", "FakeRing", "Running", "UpdateWeights", "http_server"]
+class ServerThread:
+    """The same in a thread of its own, for tests that are plain functions."""
+
+    def __init__(self, folder: Path, sockets_folder: Path, **settings: Any) -> None:
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="fake ring", daemon=True)
+        self._thread.start()
+        self._stop = asyncio.Event()
+        self._started: concurrent.futures.Future[Running] = concurrent.futures.Future()
+        opened = http_server(folder, sockets_folder, **settings)
+        self._serving = asyncio.run_coroutine_threadsafe(self._serve(opened), self._loop)
+        concurrent.futures.wait(
+            (self._started, self._serving), timeout=60, return_when=concurrent.futures.FIRST_COMPLETED
+        )
+        if self._serving.done():
+            self._serving.result()
+        self.running = self._started.result()
+        self.ring = self.running.ring
+        self._fresh = dict(self.ring.__dict__)
+
+    async def _serve(self, opened: contextlib.AbstractAsyncContextManager[Running]) -> None:
+        async with opened as running:
+            self._started.set_result(running)
+            await self._stop.wait()
+
+    @property
+    def url(self) -> str:
+        """Its address."""
+        return self.ring.url
+
+    def call(self, job: Coroutine[Any, Any, Result]) -> Result:
+        """Do something in its event loop."""
+        return asyncio.run_coroutine_threadsafe(job, self._loop).result(60)
+
+    def until(self, true: Callable[[], bool]) -> None:
+        """Wait for something to become true of its ring."""
+        self.call(self.ring.until(true))
+
+    def reset(self) -> None:
+        """Let the ring be as it was."""
+        for name in ("says", "refuse", "hold", "silent", "facts", "adapters"):
+            setattr(self.ring, name, self._fresh[name])
+
+    def close(self) -> None:
+        """Stop it all."""
+        self._loop.call_soon_threadsafe(self._stop.set)
+        self._serving.result(60)
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()

@@ -84,6 +84,15 @@ def _save(tokenizer: Tokenizer, folder: Path, **settings: Any) -> None:
     fast.save_pretrained(folder)
 
 
+def _bytes_in_python(folder: Path) -> None:
+    """Bytes as tokens, by Python code alone."""
+    from transformers import ByT5Tokenizer
+
+    tokenizer = ByT5Tokenizer()
+    tokenizer.chat_template = CHAT_TEMPLATE
+    tokenizer.save_pretrained(folder)
+
+
 SAVE: dict[str, Callable[[Path], object]] = {
     "byte-level": save_tokenizer,
     "byte-fallback": lambda folder: _save(_fallback(strip=True), folder),
@@ -93,6 +102,7 @@ SAVE: dict[str, Callable[[Path], object]] = {
     "word pieces with clean-up": lambda folder: _save(
         _word_piece(), folder, clean_up_tokenization_spaces=True
     ),
+    "python": _bytes_in_python,
     "word ends": lambda folder: _save(_word_ends(), folder),
 }
 

@@ -34,9 +34,8 @@ def run_worker(assignment: Assignment) -> int:
         engine = load_engine(assignment)
         register_all(engine.adapters, given)
         adapters = {adapter.name: adapter.folder for adapter in given}
-        steps = EngineSteps(
-            engine, adapters, lora=serve.lora, alone=serve.tp == 1, ranges=_ranges(assignment)
-        )
+        ranges = _ranges(assignment)
+        steps = EngineSteps(engine, adapters, lora=serve.lora, alone=serve.tp == 1, ranges=ranges)
         with zmq.Context() as context, context.socket(zmq.ROUTER) as calls:
             address = bind(calls, assignment.place, assignment.unique_name)
             membership.ready(address, _facts(engine))

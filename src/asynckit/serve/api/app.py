@@ -51,6 +51,7 @@ _REASONS = {
     408: "the body came in too slowly",
     409: "it contradicts what is there",
     413: "the body is too large",
+    431: "path and headers are too large",
     429: "too many requests wait; Retry-After says when to come back",
     500: "an error in the server",
     503: "starting, draining or broken; Retry-After says when to come back",
@@ -86,7 +87,7 @@ def build_app(service: Service, writer: LineWriter | None) -> AsgiApp:
         app.router.routes.extend(page_routes())
     app.openapi = lambda: _document(app)  # type: ignore[method-assign]  # FastAPI's own way to change it
     open_paths = OPEN_PATHS | PAGE_PATHS if settings.page else OPEN_PATHS
-    inner = BodyLimits(app, settings.max_body_bytes)
+    inner = BodyLimits(app, settings.max_body_bytes, settings.max_header_bytes)
     guarded = KeyCheck(inner, Keys.of(settings.api_keys, settings.admin_key), open_paths)
     return AccessLog(guarded, service.streams.count, writer)
 

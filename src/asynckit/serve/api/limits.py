@@ -40,11 +40,15 @@ class BodyLimits:
     Args:
         app: what is guarded.
         most_bytes: of a body.
+        most_header_bytes: of path and headers.
         seconds: that reading it may take.
     """
 
-    def __init__(self, app: AsgiApp, most_bytes: int, seconds: float = BODY_SECONDS) -> None:
+    def __init__(
+        self, app: AsgiApp, most_bytes: int, most_header_bytes: int, seconds: float = BODY_SECONDS
+    ) -> None:
         self._app, self._most, self._seconds = app, most_bytes, seconds
+        self._most_header = most_header_bytes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on with its body in one piece, or refuse it."""
@@ -52,6 +56,7 @@ class BodyLimits:
             await self._app(scope, receive, send)
             return
         try:
+            self._check_headers(scope)
             body = await self._body(scope, receive)
         except ApiError as error:
             await error.response()(scope, receive, send)
@@ -59,6 +64,14 @@ class BodyLimits:
             return
         else:
             await self._app(scope, _replay(body, receive), send)
+
+    def _check_headers(self, scope: Scope) -> None:
+        """h11 bounds those that come in pieces; those that come at once are counted here."""
+        size = sum(len(name) + len(value) + 4 for name, value in scope["headers"])
+        size += len(scope.get("raw_path", b"")) + len(scope["query_string"])
+        if size > self._most_header:
+            message = f"path and headers have {size} bytes; {self._most_header} are accepted"
+            raise ApiError(431, message, code="headers_too_large", headers=_CLOSE)
 
     async def _body(self, scope: Scope, receive: Receive) -> bytes:
         try:

@@ -173,6 +173,7 @@ class ToolCalls:
         self._call: _Call | None = None
         self._opened = ""  # what stood before the call, to be said if it is none
         self.count = 0
+        self._after_call = False  # blanks between calls are nobody's text
         self._state: Callable[[list[Found]], bool] = {
             ToolFormat.HERMES: self._outside,
             ToolFormat.LLAMA: self._before_objects,
@@ -210,8 +211,9 @@ class ToolCalls:
         return False
 
     def _outside(self, found: list[Found]) -> bool:
-        if self.count:
+        if self._after_call:
             self._text = self._text.lstrip()
+            self._after_call = not self._text
         before, mark, after = self._text.partition(_OPEN)
         if mark:
             self._say(found, before.rstrip())
@@ -267,7 +269,7 @@ class ToolCalls:
             self._text = self._text[len(_CLOSE) :]
         elif _CLOSE.startswith(self._text):
             return False
-        self._state = self._outside
+        self._state, self._after_call = self._outside, True
         return True
 
     def _before_objects(self, _: list[Found]) -> bool:
