@@ -29,7 +29,7 @@ from asynckit.serve.messages import (
     decoder,
     encode,
 )
-from asynckit.serve.routing.holdings import Holdings
+from asynckit.serve.routing.holdings import Change, Holdings
 from asynckit.serve.routing.observer import Observer
 from asynckit.serve.routing.replica_queue import Limits, ReplicaQueue
 from asynckit.serve.routing.requests import Requests
@@ -175,12 +175,28 @@ class Replica:
             if changes:
                 stepped = await self._exchange(Step(self._next_number(), calls=tuple(changes)))
                 assert isinstance(stepped, Stepped)
-                for problem in stepped.problems:
-                    _logger.error("replica %d lacks something: %s", self.number, problem.message)
+                self._check_restored(changes, stepped)
             self._requests.adapters = self._holdings.adapters or ()
             self._requests.balancer.forget(self.number, self.limits.kv_cache_tokens)
             self.queue.open(self.limits)
         self._requests.assign(now())
+
+    def _check_restored(self, changes: Iterable[Change], stepped: Stepped) -> None:
+        """Put up with an adapter that is gone, for its own requests alone suffer; never with other weights.
+
+        Raises:
+            WorkFailed: the present weights can't be had any more.
+        """
+        by_id = {change.id: change for change in changes}
+        for problem in stepped.problems:
+            change = by_id[problem.id]
+            if isinstance(change, UpdateWeights):
+                raise WorkFailed(
+                    f"replica {self.number} can't load weights {change.version} again: {problem.message}",
+                    where=change.folder,
+                    mend="keep the folder of the present weights until they are updated again",
+                )
+            _logger.error("replica %d lacks adapter %r: %s", self.number, change.name, problem.message)
 
     async def _run_steps(self) -> None:
         answer: Stepped | None = None

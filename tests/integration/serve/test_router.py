@@ -409,4 +409,4 @@ async def test_a_worker_that_cannot_load_says_why(ring: SmallRing) -> None:
     ring.start("worker-9-0")
     process = ring.processes.pop("worker-9-0")
     assert await asyncio.to_thread(process.wait, 30) == 1
-    assert "names no adapter" in ring.errors["worker-9-0"].read_text()
+    assert "--lora broken" in ring.errors["worker-9-0"].read_text()
