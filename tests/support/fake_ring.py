@@ -185,9 +185,9 @@ class Running:
     router_address: str
     refuse_now: Callable[[Refused], Coroutine[Any, Any, None]]
 
-    async def post(self, path: str, **body: Any) -> httpx2.Response:
+    async def post(self, route: str, /, **body: Any) -> httpx2.Response:
         """Post JSON."""
-        return await self.client.post(path, json=body)
+        return await self.client.post(route, json=body)
 
     async def lose(self, name: str) -> None:
         """Tell the server that a process has died."""
@@ -211,8 +211,9 @@ async def http_server(
     listening = socket.create_server(("127.0.0.1", 0))
     ring.url = f"http://127.0.0.1:{listening.getsockname()[1]}"
     options = {"name": "tiny", "access_log": False} | settings
-    async with Sockets(place) as sockets:
+    async with Sockets(place) as sockets, contextlib.AsyncExitStack() as at_end:
         control = zmq.asyncio.Context.instance().socket(zmq.ROUTER)
+        at_end.callback(control.close, 0)
         control.bind(f"ipc://{sockets_folder}/control")
         assignment = Assignment(
             *("http", "http-0", 0, place, f"ipc://{sockets_folder}/control", 1),
@@ -243,7 +244,6 @@ async def http_server(
                 code = await serving
                 routing.cancel()
                 drinking.cancel()
-        control.close(0)
     assert code == 0
 
 
