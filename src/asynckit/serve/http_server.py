@@ -24,7 +24,7 @@ from typing import Any
 
 import uvicorn
 
-from asynckit.errors import WorkFailed
+from asynckit.errors import AsynckitError, ConfigError, WorkFailed
 from asynckit.models.config import ModelConfig
 from asynckit.serve.api.access_log import LineWriter
 from asynckit.serve.api.app import build_app
@@ -50,6 +50,7 @@ async def run_http(assignment: Assignment) -> int:
 
     Raises:
         DependencyError: the tokenizer can't be loaded.
+        ConfigError: the certificate or its key can't be used.
         WorkFailed: the HTTP server ended by itself.
     """
     settings, preparers = assignment.serve, _preparers(assignment)
@@ -79,6 +80,9 @@ async def run_http(assignment: Assignment) -> int:
                     task.cancel()
             if writer:
                 writer.close()
+        except ExceptionGroup as group:
+            told = [error for error in group.exceptions if isinstance(error, AsynckitError)]
+            raise (told or group.exceptions)[0] from group
         finally:
             await preparers.close()
     return 0
@@ -185,23 +189,31 @@ class _Server(uvicorn.Server):
 
 def _uvicorn(app: AsgiApp, settings: ServeConfig) -> _Server:
     asgi: Any = app
-    return _Server(
-        uvicorn.Config(
-            asgi,
-            http=BoundedProtocol,
-            ws="none",
-            lifespan="off",
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            proxy_headers=False,
-            timeout_keep_alive=IDLE_SECONDS,
-            timeout_graceful_shutdown=CLOSE_SECONDS,
-            h11_max_incomplete_event_size=settings.max_header_bytes,
-            ssl_certfile=settings.tls_cert,
-            ssl_keyfile=settings.tls_key,
-        )
+    if bool(settings.tls_cert) != bool(settings.tls_key):
+        missing = "serve.tls_key" if settings.tls_cert else "serve.tls_cert"
+        raise ConfigError("TLS needs a certificate and its key", where=missing, mend="set both or none")
+    config = uvicorn.Config(
+        asgi,
+        http=BoundedProtocol,
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        timeout_keep_alive=IDLE_SECONDS,
+        timeout_graceful_shutdown=CLOSE_SECONDS,
+        h11_max_incomplete_event_size=settings.max_header_bytes,
+        ssl_certfile=settings.tls_cert,
+        ssl_keyfile=settings.tls_key,
     )
+    try:
+        config.load()
+    except OSError as error:  # which ssl.SSLError is, too
+        raise ConfigError(
+            f"TLS can't be used: {error.strerror or error}", where="serve.tls_cert", mend="name PEM files"
+        ) from error
+    return _Server(config)
 
 
 async def _serve(server: _Server, listening: int) -> None:

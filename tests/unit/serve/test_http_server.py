@@ -10,6 +10,10 @@ import httpx2
 import pytest
 from fake_ring import Running, http_server
 
+from asynckit.engine.config import SamplingParams
+from asynckit.engine.request import Request
+from asynckit.errors import ConfigError
+from asynckit.rollout.engines.openai_wire import LogprobsAfter, ServedModel, body_of, completion_of
 from asynckit.serve import http_protocol
 from asynckit.serve.messages import GetState, LoadAdapter, Peers, UpdateWeights
 
@@ -219,3 +223,40 @@ async def test_the_access_log(
     assert (line["status"], line["prompt_tokens"], line["completion_tokens"]) == (200, 2, 4)
     assert "secret" not in written
     assert "quick" not in written
+
+
+async def test_too_many_connections(running: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One more connection than are taken is told so at once."""
+    monkeypatch.setattr(http_protocol, "MOST_CONNECTIONS", 1)
+    reader, writer = await connect(running, ASK)
+    assert (await reader.readline()).startswith(b"HTTP/1.1 503")
+    writer.close()
+
+
+async def test_a_rollout_can_use_it(running: Running) -> None:
+    """What rollout's openai engine asks for is understood, and it understands the answer."""
+    request = Request("1", (263, 312), SamplingParams(max_tokens=3, top_k=5, logit_bias={"7": 1.0}))
+    body = body_of(request, 0, ServedModel("tiny", 512, LogprobsAfter(False, False, False)))
+    answer = await running.post("/v1/completions", **body)
+    completion = completion_of(answer.json(), body, version=0, end=0.0)
+    assert completion.token_ids == running.ring.tokenizer.encode("the quick brown fox")[:3]
+    assert completion.logprobs == [-0.25] * 3
+    card = (await running.client.get("/v1/models")).json()["data"][0]
+    assert card["max_model_len"] == 512
+
+
+async def test_tls(tokenizer_folder: Path, tmp_path: Path) -> None:
+    """With a certificate the server speaks TLS only; with a broken one it does not start."""
+    names = [str(tmp_path / "cert.pem"), str(tmp_path / "key.pem")]
+    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=x"]
+    made = await asyncio.create_subprocess_exec(
+        *(*command, "-out", names[0], "-keyout", names[1]), stderr=asyncio.subprocess.DEVNULL
+    )
+    assert await made.wait() == 0
+    tls = {"tls_cert": names[0], "tls_key": names[1]}
+    async with http_server(tokenizer_folder, tmp_path, **tls) as running:
+        assert (await running.post("/v1/completions", **ASK)).status_code == 200
+    for wrong in ({"tls_cert": names[0]}, {**tls, "tls_key": names[0]}, {**tls, "tls_cert": "/nowhere"}):
+        with pytest.raises(ConfigError):
+            async with http_server(tokenizer_folder, tmp_path, **wrong):
+                pass
