@@ -185,9 +185,9 @@ class Running:
     router_address: str
     refuse_now: Callable[[Refused], Coroutine[Any, Any, None]]
 
-    async def post(self, path: str, **body: Any) -> httpx2.Response:
+    async def post(self, route: str, /, **body: Any) -> httpx2.Response:
         """Post JSON."""
-        return await self.client.post(path, json=body)
+        return await self.client.post(route, json=body)
 
     async def lose(self, name: str) -> None:
         """Tell the server that a process has died."""
@@ -199,20 +199,20 @@ class Running:
 
 
 @contextlib.asynccontextmanager
-async def http_server(
-    folder: Path, sockets_folder: Path, *, ring: FakeRing | None = None, **settings: Any
-) -> AsyncIterator[Running]:
+async def http_server(folder: Path, sockets_folder: Path, **settings: Any) -> AsyncIterator[Running]:
     """An HTTP server for the model in ``folder``, in this process; its ring answers ``hello`` by default."""
     model = ModelConfig(name=str(folder))
     tokenizer = LightTokenizer.load(model)
     hello = tokenizer.encode("the quick brown fox")
-    ring = ring or FakeRing(tokenizer, lambda _: hello)
+    ring = FakeRing(tokenizer, lambda _: hello)
     place = Place(str(sockets_folder))
     listening = socket.create_server(("127.0.0.1", 0))
-    ring.url = f"http://127.0.0.1:{listening.getsockname()[1]}"
-    options = {"name": "tiny", "access_log": False} | settings
-    async with Sockets(place) as sockets:
+    scheme = "https" if settings.get("tls_cert") else "http"
+    ring.url = f"{scheme}://127.0.0.1:{listening.getsockname()[1]}"
+    options: dict[str, Any] = {"name": "tiny", "access_log": False} | settings
+    async with Sockets(place) as sockets, contextlib.AsyncExitStack() as at_end:
         control = zmq.asyncio.Context.instance().socket(zmq.ROUTER)
+        at_end.callback(control.close, 0)
         control.bind(f"ipc://{sockets_folder}/control")
         assignment = Assignment(
             *("http", "http-0", 0, place, f"ipc://{sockets_folder}/control", 1),
@@ -231,7 +231,7 @@ async def http_server(
         async def send(message: ToProcess) -> None:
             await control.send_multipart([identity, encode(message)])
 
-        async with asyncio.TaskGroup() as tasks, httpx2.AsyncClient(base_url=ring.url, timeout=30) as client:
+        async with asyncio.TaskGroup() as tasks, _client(ring.url) as client:
             routing = tasks.create_task(ring.route(inbox, out, tasks))
             drinking = tasks.create_task(_drink(control))
             await send(Peers(addresses, ring.facts))
@@ -243,8 +243,11 @@ async def http_server(
                 code = await serving
                 routing.cancel()
                 drinking.cancel()
-        control.close(0)
     assert code == 0
+
+
+def _client(url: str) -> httpx2.AsyncClient:
+    return httpx2.AsyncClient(base_url=url, timeout=30, verify=False)
 
 
 async def _until_ready(control: Any, serving: "asyncio.Task[int]") -> tuple[bytes, Ready]:
@@ -281,9 +284,8 @@ class ServerThread:
         self._started: concurrent.futures.Future[Running] = concurrent.futures.Future()
         opened = http_server(folder, sockets_folder, **settings)
         self._serving = asyncio.run_coroutine_threadsafe(self._serve(opened), self._loop)
-        concurrent.futures.wait(
-            (self._started, self._serving), timeout=60, return_when=concurrent.futures.FIRST_COMPLETED
-        )
+        both: list[concurrent.futures.Future[Any]] = [self._started, self._serving]
+        concurrent.futures.wait(both, timeout=60, return_when=concurrent.futures.FIRST_COMPLETED)
         if self._serving.done():
             self._serving.result()
         self.running = self._started.result()

@@ -26,7 +26,7 @@ from typing import Any
 
 import uvicorn
 
-from asynckit.errors import WorkFailed
+from asynckit.errors import ConfigError, WorkFailed
 from asynckit.models.config import ModelConfig
 from asynckit.serve.adapters import adapter_roots, given_adapters, weights_roots
 from asynckit.serve.api.access_log import LineWriter
@@ -54,6 +54,7 @@ async def run_http(assignment: Assignment) -> int:
 
     Raises:
         DependencyError: the tokenizer can't be loaded.
+        ConfigError: the certificate or its key can't be used.
         WorkFailed: the HTTP server ended by itself.
     """
     settings, preparers = assignment.serve, _preparers(assignment)
@@ -199,23 +200,28 @@ class _Server(uvicorn.Server):
 
 def _uvicorn(app: AsgiApp, settings: ServeConfig) -> _Server:
     asgi: Any = app
-    return _Server(
-        uvicorn.Config(
-            asgi,
-            http=BoundedProtocol,
-            ws="none",
-            lifespan="off",
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            proxy_headers=False,
-            timeout_keep_alive=IDLE_SECONDS,
-            timeout_graceful_shutdown=math.ceil(settings.drain_timeout) + CLOSE_SECONDS,
-            h11_max_incomplete_event_size=settings.max_header_bytes,
-            ssl_certfile=settings.tls_cert,
-            ssl_keyfile=settings.tls_key,
-        )
+    config = uvicorn.Config(
+        asgi,
+        http=BoundedProtocol,
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        timeout_keep_alive=IDLE_SECONDS,
+        timeout_graceful_shutdown=math.ceil(settings.drain_timeout) + CLOSE_SECONDS,
+        h11_max_incomplete_event_size=settings.max_header_bytes,
+        ssl_certfile=settings.tls_cert,
+        ssl_keyfile=settings.tls_key,
     )
+    try:
+        config.load()
+    except OSError as error:  # which ssl.SSLError is, too
+        raise ConfigError(
+            f"TLS can't be used: {error.strerror or error}", where="serve.tls_cert", mend="name PEM files"
+        ) from error
+    return _Server(config)
 
 
 async def _serve(server: _Server, listening: int) -> None:

@@ -23,8 +23,8 @@ _CLOSE_SECONDS = 2.0
 class LineWriter:
     """Writes lines in a thread of its own."""
 
-    def __init__(self, out: TextIO = sys.stderr) -> None:
-        self._out = out
+    def __init__(self, out: TextIO | None = None) -> None:
+        self._out = out or sys.stderr
         self._lines: queue.Queue[str | None] = queue.Queue(_MOST_WAITING)
         self.dropped = 0
         self._thread = threading.Thread(target=self._run, name="access-log", daemon=True)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from asynckit.serve.api.errors import ApiError, AsgiApp, Receive, Scope, Send
 
 ANYBODY = "anybody"  # the owner of requests where no key is needed
+NOBODY = "nobody"  # whose key is missing or unknown
 ADMIN_PATHS = frozenset({"/v1/load_lora_adapter", "/v1/unload_lora_adapter", "/update_weights"})
 _CHALLENGE = {"WWW-Authenticate": "Bearer"}
 
@@ -84,7 +85,7 @@ class KeyCheck:
     def _problem(self, scope: Scope) -> ApiError | None:
         path, key = scope["path"], bearer(scope["headers"])
         owner = self._keys.owner(key)
-        scope.setdefault("state", {})["owner"] = owner or ANYBODY
+        scope.setdefault("state", {})["owner"] = owner or NOBODY
         if path in self._open:
             return None
         if path in ADMIN_PATHS:

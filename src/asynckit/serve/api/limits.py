@@ -26,8 +26,10 @@ def nested_too_deeply(body: bytes, deepest: int = DEEPEST) -> bool:
 
 
 def _deep(text: bytes, deepest: int) -> bool:
-    brackets = text.translate(_TO_SQUARE, _NO_BRACKETS)
+    brackets, too_deep = text.translate(_TO_SQUARE, _NO_BRACKETS), b"[" * (deepest + 1)
     for _ in range(deepest):
+        if too_deep in brackets:
+            return True
         brackets, before = brackets.replace(b"[]", b""), len(brackets)
         if len(brackets) in (0, before):
             return brackets.count(b"[") > deepest

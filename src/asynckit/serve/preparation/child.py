@@ -58,10 +58,16 @@ def main() -> None:
     except AsynckitError as error:
         _write(answers, Wrong(f"{error.where}: {error.message}", error.mend))
         return
+    if tokenizer.template(tools=False):
+        _import_what_chats_need()
     _write(answers, loaded(tokenizer))
-    chat_ids(tokenizer, Chat(({"role": "user", "content": "Hello"},)))  # imports what the first chat needs
     while content := _read(jobs_in):
         _write(answers, outcome(tokenizer, jobs.decode(content)))
+
+
+def _import_what_chats_need() -> None:
+    """So that the first chat does not wait for it; the template itself may never end, and is not tried."""
+    import transformers.utils.chat_template_utils  # noqa: F401
 
 
 def _read(pipe: BinaryIO) -> bytes:

@@ -95,7 +95,13 @@ def test_echo_with_scores_and_no_new_token(ask: openai.OpenAI, stream: bool) -> 
 
 def test_sampling_reaches_the_engine(server: ServerThread, ask: openai.OpenAI) -> None:
     """Every parameter arrives; defaults are OpenAI's."""
-    extra = {"top_k": 5, "min_p": 0.1, "repetition_penalty": 1.2, "min_tokens": 2, "ignore_eos": True}
+    extra: dict[str, Any] = {
+        "top_k": 5,
+        "min_p": 0.1,
+        "repetition_penalty": 1.2,
+        "min_tokens": 2,
+        "ignore_eos": True,
+    }
     extra |= {"stop_token_ids": [3], "allowed_token_ids": [4, 5]}
     ask.completions.create(
         model="tiny",

@@ -146,7 +146,7 @@ def sampling_of(
         stop=(body.stop,) if isinstance(body.stop, str) else tuple(body.stop or ()),
         stop_token_ids=tuple(body.stop_token_ids or ()),
         ignore_eos=bool(body.ignore_eos),
-        min_tokens=min(_or(body.min_tokens, 0), max_tokens),
+        min_tokens=_or(body.min_tokens, 0),
         seed=secrets.randbits(63) if body.seed is None else body.seed % 2**63,
         repetition_penalty=_or(body.repetition_penalty, 1.0),
         presence_penalty=_or(body.presence_penalty, 0.0),
