@@ -232,7 +232,7 @@ def test_one_process_may_hold_the_whole_model(tiny_llama: Path, tmp_path: Path) 
     """A size of 1 is nothing special, but GPT-2, which keeps queries, keys and values in one, is refused."""
     gpt2 = {"n_embd": 64, "n_layer": 2, "n_head": 4, "n_positions": 256, "eos_token_id": 0}
     folder = build(tmp_path / "gpt2", ("GPT2Config", gpt2))
-    jobs = [job(each, SCRIPT, meeting=tmp_path / each.name, size=1) for each in (folder, tiny_llama)]
+    jobs = [job(each, SCRIPT, meeting=tmp_path / f"meet-{each.name}", size=1) for each in (folder, tiny_llama)]
     ((refused, answered),) = heard_together(jobs)
     assert refused["error"] == "ConfigError"
     assert "don't have q_proj" in refused["message"]
