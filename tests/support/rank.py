@@ -34,8 +34,8 @@ def play(engine: Engine, script: Sequence[Act]) -> Heard:
     """Do what the script says, then step until all is done; events without their times.
 
     Acts are ``add(id, prompt_ids, sampling, n, adapter)``, ``abort(id)``, ``adapter(name, folder)``,
-    ``weights(version, folder, on_update)``, ``steps(count)`` and ``say(word)``, which prints it and waits for
-    a line.
+    ``weights(version, folder, on_update)``, ``embed(prompts_ids)``, ``steps(count)`` and ``say(word)``, which
+    prints it and waits for a line.
     """
     heard: Heard = []
     for name, *arguments in [*script, ["steps", None]]:
@@ -48,6 +48,9 @@ def play(engine: Engine, script: Sequence[Act]) -> Heard:
             engine.adapters.register(arguments[0], Path(arguments[1]))
         elif name == "weights":
             engine.update_weights(*arguments)
+        elif name == "embed":
+            vectors = engine.embed(*arguments)
+            heard += [("vector", index, None, sum(vector[:9]), None) for index, vector in enumerate(vectors)]
         elif name == "say":
             _say(arguments[0])
             sys.stdin.readline()

@@ -7,11 +7,13 @@ pass, what they are about to do, and take over what rank 0 has sampled. So they 
 with an error. A rank that has died is noticed at once; one that hangs, after a time-out.
 
 The ranks talk through ``torch.distributed``: NCCL between GPUs, gloo for everything else. It knows no
-authentication, so a rendezvous on this machine keeps to the loopback device.
+authentication: whoever reaches a port of it can take part. On one machine it keeps to the loopback device, and
+a file as the rendezvous opens no port beside that; a TCP rendezvous listens on all devices.
 """
 
 import hashlib
 import os
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -34,7 +36,7 @@ class Parallel:
     Attributes:
         rank: from 0 up to, but not including, ``size``. Rank 0 decides which tokens are sampled.
         size: how many processes there are.
-        rendezvous: where they meet: ``file:///PATH`` of a file that does not exist yet, or
+        rendezvous: where they meet: on one machine ``file:///PATH`` of a file that does not exist yet, else
             ``tcp://HOST:PORT``, where rank 0 listens. All ranks have the same, and no other engine has.
         timeout: seconds that a rank waits for the others in a step.
         load_timeout: seconds that it waits for them before the first step.
@@ -176,8 +178,9 @@ def _stay_on_this_machine(rendezvous: str) -> None:
     """Let gloo and NCCL use the loopback device only, unless the ranks are on several machines."""
     host = urlsplit(rendezvous).netloc.rpartition(":")[0]
     if not host or host in _LOCAL:
-        for name in ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME"):
-            os.environ.setdefault(name, "lo")
+        loopback = next(name for _, name in socket.if_nameindex() if name.startswith("lo"))
+        for variable in ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME"):
+            os.environ.setdefault(variable, loopback)
 
 
 def _first_line(error: Exception) -> str:

@@ -132,8 +132,13 @@ def assert_same(found: Any, expected: Heard) -> None:
 
 
 def with_adapters(root: Path) -> tuple[Path, list[Act]]:
-    """A model, and a script with an adapter on every layer, one on a few, then other weights for all."""
+    """A model, and a script: an adapter on every layer, one on a few, embeddings, then other weights."""
     folder = build(root / "old", ("LlamaConfig", BIASED))
+    kinds = {"": "Transformer", "1_Pooling": "Pooling"}
+    modules = [{"path": path, "type": f"sentence_transformers.models.{kind}"} for path, kind in kinds.items()]
+    (folder / "modules.json").write_text(json.dumps(modules))
+    (folder / "1_Pooling").mkdir()
+    (folder / "1_Pooling" / "config.json").write_text(json.dumps({"pooling_mode": "mean"}))
     other = build(root / "new", ("LlamaConfig", BIASED), seed=1)
     targets: dict[str, str | list[str]] = {"all": "all-linear", "some": ["o_proj", "up_proj"]}
     script: list[Act] = []
@@ -143,7 +148,12 @@ def with_adapters(root: Path) -> tuple[Path, list[Act]]:
         get_peft_model(base, options).save_pretrained(str(root / name))
         script.append(("adapter", name, str(root / name)))
     script += [("add", f"to {name}", [5, 6, 7, 8], GREEDY, 2, name) for name in (*targets, None)]
-    return folder, [*script, ("steps", 5), ("weights", 1, str(other), "keep_kv")]
+    return folder, [
+        *script,
+        ("embed", [[5, 6, 7], [9] * 70]),
+        ("steps", 5),
+        ("weights", 1, str(other), "keep_kv"),
+    ]
 
 
 def test_two_processes_generate_what_one_does(tmp_path: Path) -> None:
@@ -232,7 +242,9 @@ def test_one_process_may_hold_the_whole_model(tiny_llama: Path, tmp_path: Path) 
     """A size of 1 is nothing special, but GPT-2, which keeps queries, keys and values in one, is refused."""
     gpt2 = {"n_embd": 64, "n_layer": 2, "n_head": 4, "n_positions": 256, "eos_token_id": 0}
     folder = build(tmp_path / "gpt2", ("GPT2Config", gpt2))
-    jobs = [job(each, SCRIPT, meeting=tmp_path / each.name, size=1) for each in (folder, tiny_llama)]
+    jobs = [
+        job(each, SCRIPT, meeting=tmp_path / f"meet-{each.name}", size=1) for each in (folder, tiny_llama)
+    ]
     ((refused, answered),) = heard_together(jobs)
     assert refused["error"] == "ConfigError"
     assert "don't have q_proj" in refused["message"]
