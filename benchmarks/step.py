@@ -101,7 +101,7 @@ class Profile:
             kv_cache_tokens=tokens,
         )
         self._engine = Engine.load(config, model, resolve_model(model))
-        self.vocabulary = self._engine._vocabulary  # noqa: SLF001
+        self._vocabulary = self._engine.vocabulary
         for seed in range(2):
             self._steps(max(options.batch), seed)  # warms up, and writes to the whole cache once
 
@@ -131,7 +131,7 @@ class Profile:
         generator = random.Random(seed)
         sampling = SamplingParams(temperature=0.0, max_tokens=NEW, ignore_eos=True)
         for index in range(batch):
-            prompt = tuple(generator.randrange(self.vocabulary) for _ in range(PROMPT))
+            prompt = tuple(generator.randrange(self._vocabulary) for _ in range(PROMPT))
             self._engine.add(Request(f"{seed}/{index}", prompt, sampling))
         steps = []
         while self._engine.has_work():
