@@ -10,12 +10,11 @@ from typing import Any
 import pytest
 import ray
 from ray import cloudpickle
+from ray_head import joined
 
 from asynckit.config.load import load_config
 from asynckit.rollout import replicas
 from asynckit.rollout.backlog import Backlog
-from asynckit.rollout.cluster import connect, disconnect
-from asynckit.rollout.config import RayConfig
 from asynckit.rollout.group import FinishedGroup, Group, GroupStatus
 from asynckit.rollout.job import Job
 from asynckit.rollout.ledger import Ledger
@@ -62,13 +61,12 @@ class Rollouter:
 
 
 @pytest.fixture
-def _ray(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def _ray(monkeypatch: pytest.MonkeyPatch, shared_ray: dict[str, str]) -> Iterator[None]:
     """A Ray of two CPUs, whose workers know this module's rollouter."""
     cloudpickle.register_pickle_by_value(sys.modules[__name__])
     monkeypatch.setattr(replicas, "FullyAsyncRollouter", Rollouter)
-    connect(RayConfig(num_cpus=2))
-    yield
-    disconnect()
+    with joined(shared_ray):
+        yield
     cloudpickle.unregister_pickle_by_value(sys.modules[__name__])
 
 

@@ -8,10 +8,10 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
+from ray_head import joined
 
 from asynckit.errors import InputError
-from asynckit.rollout.cluster import connect, disconnect
-from asynckit.rollout.config import RayConfig, RewardConfig
+from asynckit.rollout.config import RewardConfig
 from asynckit.rollout.prompting.prompts import Prompt
 from asynckit.rollout.scoring.reward_pool import RewardPool
 from asynckit.rollout.scoring.rewards import Failure, RewardInput, Score
@@ -70,10 +70,9 @@ class Judge:
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _ray() -> Iterator[None]:
-    connect(RayConfig(num_cpus=1))
-    yield
-    disconnect()
+def _ray(shared_ray: dict[str, str]) -> Iterator[None]:
+    with joined(shared_ray):
+        yield
 
 
 @pytest.fixture
