@@ -9,7 +9,7 @@ import json
 import random
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import median
 
@@ -17,6 +17,7 @@ import torch
 from environment import QUIET_LOAD, describe_machine
 from safetensors.torch import save_file
 
+from asynckit.engine.adapter_files import LayerSize
 from asynckit.engine.config import EngineConfig, SamplingParams
 from asynckit.engine.engine import Engine
 from asynckit.engine.request import Request
@@ -56,17 +57,20 @@ def _register(engine: Engine, root: Path, rank: int, targets: Sequence[str]) -> 
     """Write as many adapters as are ever in use, and register them under a thousand names."""
     folders = [root / str(index) for index in range(max(HOT))]
     for index, folder in enumerate(folders):
-        _write_adapter(engine, folder, rank, targets, seed=index)
+        write_adapter(engine.adapters.layers, folder, rank, targets, seed=index)
     begin = time.perf_counter()
     for index in range(REGISTERED):
         engine.adapters.register(f"adapter-{index}", folders[index % len(folders)])
     print(f"{REGISTERED} adapters registered in {time.perf_counter() - begin:.2f} s")
 
 
-def _write_adapter(engine: Engine, folder: Path, rank: int, targets: Sequence[str], seed: int) -> None:
+def write_adapter(
+    layers: Mapping[str, LayerSize], folder: Path, rank: int, targets: Sequence[str], seed: int
+) -> None:
+    """Write an adapter of random numbers that fits a model with these layers."""
     generator = torch.Generator().manual_seed(seed)
     weights = {}
-    for name, size in engine.adapters.layers.items():
+    for name, size in layers.items():
         if name.rsplit(".", 1)[1] in targets:
             key = f"base_model.model.{name}.lora_"
             weights[f"{key}A.weight"] = torch.randn(rank, size.inputs, generator=generator) / 50

@@ -1,10 +1,12 @@
 """asynckit's engine as one side of a comparison."""
 
 import time
+from collections.abc import Mapping
 from dataclasses import replace
 
 from workloads import LONGEST, MOST_SLOTS, Workload
 
+from asynckit.engine.adapter_files import LayerSize
 from asynckit.engine.config import EngineConfig, SamplingParams
 from asynckit.engine.engine import Engine
 from asynckit.engine.request import Finish, Request
@@ -58,6 +60,11 @@ class Asynckit:
         seconds = time.perf_counter() - begin
         assert generated == samples * new_tokens
         return seconds, self._engine.statistics().prefilled_tokens - before
+
+    @property
+    def layers(self) -> Mapping[str, LayerSize]:
+        """The layers that adapters can change, by name."""
+        return self._engine.adapters.layers
 
     def close(self) -> None:
         """Free the model."""

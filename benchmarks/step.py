@@ -101,7 +101,7 @@ class Profile:
             kv_cache_tokens=tokens,
         )
         self._engine = Engine.load(config, model, resolve_model(model))
-        self._vocabulary = self._engine._vocabulary  # noqa: SLF001
+        self._vocabulary = self._engine.capacity.vocabulary
         for seed in range(2):
             self._steps(max(options.batch), seed)  # warms up, and writes to the whole cache once
 

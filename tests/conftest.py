@@ -4,11 +4,19 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 from tiny_models import save_tokenizer
 
 # Before torch is imported, here and in the processes that tests start: threads that spin while they wait take
 # the # cores away from the other processes of a test.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+pytest_plugins = ["tokenizer_fixtures"]
+
+
+# How long an example takes says more about the machine than about the code.
+settings.register_profile("asynckit", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("asynckit")
 
 
 @pytest.fixture(scope="session")

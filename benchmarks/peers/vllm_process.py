@@ -19,7 +19,7 @@ from workloads import LONGEST, MOST_SLOTS, Workload
 
 FOLDER = Path(__file__).parent
 VENV = FOLDER / ".venv-vllm"
-_QUIET = {"VLLM_NO_USAGE_STATS": "1", "HF_HUB_OFFLINE": "1"}  # no traffic
+QUIET = {"VLLM_NO_USAGE_STATS": "1", "HF_HUB_OFFLINE": "1"}  # no traffic
 
 
 class Vllm:
@@ -57,7 +57,7 @@ class Vllm:
             stderr=self._log,
             text=True,
             start_new_session=True,  # so that it can be stopped with all its children
-            env={**os.environ, **_QUIET, **(_tuning(venv, cpus) if tuned else {})},
+            env={**os.environ, **QUIET, **(tuning(venv, cpus) if tuned else {})},
         )
         atexit.register(self.close)  # in a session of its own it does not hear Ctrl-C
         self.versions = self._answer()
@@ -102,7 +102,8 @@ class Vllm:
         os.killpg(self._process.pid, number)
 
 
-def _tuning(venv: Path, cpus: Sequence[int]) -> dict[str, str]:
+def tuning(venv: Path, cpus: Sequence[int]) -> dict[str, str]:
+    """Environment that vLLM's documentation recommends: the cores by number, and Intel's OpenMP."""
     openmp = venv / "lib" / "libiomp5.so"  # comes with the wheel's dependencies
     if not openmp.exists():
         raise SystemExit(f"{openmp} is missing: make the virtual environment again")

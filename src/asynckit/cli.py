@@ -18,6 +18,7 @@ from asynckit.errors import AsynckitError
 # name: (module that defines `app`, one-line summary)
 COMMANDS = {
     "rollout": ("asynckit.commands.rollout", "Generate and score responses asynchronously on Ray."),
+    "serve": ("asynckit.commands.serve", "Serve a model and its LoRA adapters as OpenAI does."),
     "runs": ("asynckit.commands.runs", "List, show, audit and export what rollout left behind."),
     "config": ("asynckit.commands.config", "Show the resolved configuration."),
 }
@@ -71,7 +72,7 @@ def root(
         typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit."),
     ] = False,
 ) -> None:
-    """Post-train and serve language models: asynchronous RL rollouts on one shared inference engine."""
+    """Post-train and serve language models: asynchronous RL rollouts and an OpenAI-compatible server."""
 
 
 def main() -> NoReturn:

@@ -173,7 +173,7 @@ def test_an_adapter_is_chosen_by_its_name(opened: Page) -> None:
 @pytest.mark.parametrize(
     ("answer", "shown"),
     [
-        (Answer(error=(429, "256 requests wait already")), "256 requests wait already Try again in 3 s."),
+        (Answer(error=(429, "256 requests wait already")), "256 requests wait already; try again in 3 s"),
         (Answer((), then="the engine died"), "the engine died"),
         (Answer((), drop=True), "the connection was closed"),
     ],

@@ -11,11 +11,11 @@ import pytest
 import ray
 from ray import cloudpickle
 
+from asynckit.cluster.config import RayConfig
+from asynckit.cluster.connection import connect, disconnect
 from asynckit.config.load import load_config
 from asynckit.rollout import replicas
 from asynckit.rollout.backlog import Backlog
-from asynckit.rollout.cluster import connect, disconnect
-from asynckit.rollout.config import RayConfig
 from asynckit.rollout.group import FinishedGroup, Group, GroupStatus
 from asynckit.rollout.job import Job
 from asynckit.rollout.ledger import Ledger

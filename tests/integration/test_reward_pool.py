@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from asynckit.cluster.config import RayConfig
+from asynckit.cluster.connection import connect, disconnect
 from asynckit.errors import InputError
-from asynckit.rollout.cluster import connect, disconnect
-from asynckit.rollout.config import RayConfig, RewardConfig
+from asynckit.rollout.config import RewardConfig
 from asynckit.rollout.prompting.prompts import Prompt
 from asynckit.rollout.scoring.reward_pool import RewardPool
 from asynckit.rollout.scoring.rewards import Failure, RewardInput, Score

@@ -78,11 +78,19 @@ def _save(tokenizer: Tokenizer, folder: Path, **settings: Any) -> None:
     from transformers import PreTrainedTokenizerFast
 
     tokenizer.add_special_tokens(SPECIAL)
-    fast = PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>", unk_token="<unk>", **settings
-    )
+    names = {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"}
+    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, **names, **settings)
     fast.chat_template = CHAT_TEMPLATE
     fast.save_pretrained(folder)
+
+
+def _bytes_in_python(folder: Path) -> None:
+    """Bytes as tokens, by Python code alone."""
+    from transformers import ByT5Tokenizer
+
+    tokenizer = ByT5Tokenizer()
+    tokenizer.chat_template = CHAT_TEMPLATE
+    tokenizer.save_pretrained(folder)
 
 
 SAVE: dict[str, Callable[[Path], object]] = {
@@ -94,6 +102,7 @@ SAVE: dict[str, Callable[[Path], object]] = {
     "word pieces with clean-up": lambda folder: _save(
         _word_piece(), folder, clean_up_tokenization_spaces=True
     ),
+    "python": _bytes_in_python,
     "word ends": lambda folder: _save(_word_ends(), folder),
 }
 

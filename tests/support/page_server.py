@@ -123,7 +123,7 @@ class PageServer:
         if answer.error:
             return _error(*answer.error)
         if "messages" in body and not self.chats:
-            return _error(400, "tiny has no chat template: use /v1/completions")
+            return _error(400, "this model has no chat template", "no_chat_template")
         return self._refusal(request) or StreamingResponse(
             self._stream(answer, chat="messages" in body), media_type="text/event-stream"
         )
@@ -156,8 +156,8 @@ def _named(state: State) -> dict[str, Any]:
     return {name: getattr(state, name) for name in state.__struct_fields__} | {"adapters": adapters}
 
 
-def _error(status: int, message: str) -> Response:
-    body = {"error": {"message": message, "type": "error", "param": None, "code": None}}
+def _error(status: int, message: str, code: str | None = None) -> Response:
+    body = {"error": {"message": message, "type": "error", "param": None, "code": code}}
     return JSONResponse(body, status, {"Retry-After": "3"} if status == 429 else None)
 
 

@@ -5,6 +5,7 @@ Components receive their own section, never the root.
 
 from dataclasses import dataclass, field
 
+from asynckit.cluster.config import RayConfig
 from asynckit.engine.config import EngineConfig, SamplingParams
 from asynckit.engine.simulated_config import SimulatedConfig
 from asynckit.models.config import ModelConfig
@@ -12,11 +13,11 @@ from asynckit.rollout.config import (
     AsyncTrainingConfig,
     LearnerConfig,
     PromptsConfig,
-    RayConfig,
     RewardConfig,
     RolloutConfig,
 )
 from asynckit.rollout.openai_config import OpenAIConfig
+from asynckit.serve.config import ServeConfig
 
 
 @dataclass(frozen=True)
@@ -34,3 +35,4 @@ class Root:
     simulated: SimulatedConfig = field(default_factory=SimulatedConfig)
     openai: OpenAIConfig = field(default_factory=OpenAIConfig)
     ray: RayConfig = field(default_factory=RayConfig)
+    serve: ServeConfig = field(default_factory=ServeConfig, metadata={"identity": False})

@@ -22,6 +22,9 @@ class AdapterNames:
     def __iter__(self) -> Iterator[str]:
         return iter(self._numbers)
 
+    def __contains__(self, name: object) -> bool:
+        return name in self._numbers
+
     def __len__(self) -> int:
         return len(self._numbers)
 

@@ -34,6 +34,7 @@ class AdapterStatistics:
         resident: those of them that have a slot in the model.
         loads: how often an adapter was read from disk.
         swaps: how often an adapter got a slot.
+        prefetched: how many of the loads found the file read ahead.
     """
 
     registered: int
@@ -42,6 +43,7 @@ class AdapterStatistics:
     resident: int
     loads: int
     swaps: int
+    prefetched: int = 0
 
 
 class AdapterStore:
@@ -60,6 +62,7 @@ class AdapterStore:
         self._adapters: dict[int, Adapter] = {}
         self._names = AdapterNames()
         self._busy: set[int] = set()
+        self._soon: set[int] = set()  # prefetched since the last step began
         self._waiting = False  # somebody lacks room in this step
 
     def register(self, name: str, folder: Path) -> None:
@@ -118,10 +121,28 @@ class AdapterStore:
         """
         self._named(name).pinned = False
 
+    def prefetch(self, name: str) -> None:
+        """Begin to read an adapter that will be needed soon, beside the steps that run meanwhile.
+
+        This is a hint that never fails and holds nobody up. Nothing is read that is loaded or on its way, or
+        that lacks room: what requests in the engine use or wait for stays, and so does what has been named
+        since the last step began. So name all that wait before every step, the next ones first. An unknown
+        name does nothing, as its requests are refused. What can't be read is tried again, and refused with
+        the reason, when a request needs it.
+        """
+        if not self._config.lora_swap or name not in self._names:
+            return
+        adapter, residency = self._named(name), self._memory.residency
+        self._soon.add(adapter.number)
+        if residency.is_loaded(adapter.number):
+            residency.touch(adapter.number)  # soon to be used counts as used
+        else:
+            members = [self._adapters[number] for number in residency.members]
+            self._memory.prefetch(adapter, self._soon.union(a.number for a in members if a.users or a.pinned))
+
     def close(self) -> None:
         """Free every adapter; none can be used any more."""
-        for number in self._adapters:
-            self._memory.remove(number)
+        self._memory.close()
         self._names.clear()
 
     @property
@@ -137,11 +158,12 @@ class AdapterStore:
         """Where things stand now."""
         return AdapterStatistics(
             registered=len(self._names),
-            loaded=self._memory.residency.loaded,
+            loaded=self._memory.loaded,
             loaded_bytes=self._memory.residency.used,
             resident=len(self._memory.residency.resident),
             loads=self._memory.loads,
             swaps=self._memory.swaps,
+            prefetched=self._memory.prefetched,
         )
 
     def hold(self, request: Request) -> int:
@@ -169,6 +191,7 @@ class AdapterStore:
         self._busy.update(
             number for number in self._memory.residency.resident if self._adapters[number].pinned
         )
+        self._soon.clear()
         self._waiting = False
 
     def start(self, number: int) -> bool:

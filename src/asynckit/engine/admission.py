@@ -28,3 +28,17 @@ def check_room(request: Request, scheduler: Scheduler) -> None:
             where=where,
             mend="lower sampling.max_tokens or raise engine.kv_cache_tokens",
         )
+
+
+def check_length(request: Request, longest: int) -> None:
+    """Refuse a prompt that is to be read only and has more than ``longest`` tokens.
+
+    Raises:
+        NoRoom: it has.
+    """
+    if len(request.prompt_ids) > longest:
+        raise NoRoom(
+            f"the prompt has {len(request.prompt_ids)} tokens, and {longest} can be read",
+            where=f"request {request.id!r}",
+            mend="shorten it",
+        )

@@ -21,6 +21,14 @@ class EngineConfig:
     max_step_tokens: int = field(
         default=2048, metadata={"help": "tokens that one forward pass processes at most", "min": 1}
     )
+    prefill_chunk: int | None = field(
+        default=None,
+        metadata={
+            "help": "prompt tokens of a step while others generate, at most; 256 on CPUs and "
+            "engine.max_step_tokens on GPUs by default",
+            "min": 1,
+        },
+    )
     max_model_len: int | None = field(
         default=None,
         metadata={"help": "prompt plus response tokens; the model's own limit by default", "min": 2},
@@ -47,7 +55,11 @@ class EngineConfig:
         metadata={"help": "run the model's layers through torch.compile: slower start, meant for GPUs"},
     )
     threads: int | None = field(
-        default=None, metadata={"help": "CPU threads; torch's choice by default", "min": 1}
+        default=None,
+        metadata={
+            "help": "CPU threads; torch's choice by default, shared out with tensor parallelism",
+            "min": 1,
+        },
     )
     max_loras: int = field(
         default=64,

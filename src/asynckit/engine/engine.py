@@ -10,35 +10,31 @@ import logging
 import math
 from collections.abc import Callable, Mapping
 from collections.abc import Sequence as SequenceOf
-from functools import partial
 from pathlib import Path
 
 import torch
 
 from asynckit.engine.adapters import AdapterStore
-from asynckit.engine.admission import check_room
-from asynckit.engine.blocks import BlockPool
-from asynckit.engine.compiled import check_compile, compile_layers
+from asynckit.engine.admission import check_length, check_room
+from asynckit.engine.capacity import capacity
 from asynckit.engine.config import EngineConfig
-from asynckit.engine.decode_graphs import CudaCapture, DecodeGraphs
+from asynckit.engine.embedding import Pooling, embed, read_pooling
 from asynckit.engine.grammar import Grammars, Matcher
-from asynckit.engine.kv_cache import KVCache
-from asynckit.engine.lora_layers import LoraLayers
+from asynckit.engine.loading import load, meet
 from asynckit.engine.memory import give_back_freed_memory
-from asynckit.engine.model import ModelRunner, cache_shape, choose_device, choose_dtype, load_model
+from asynckit.engine.model import ModelRunner
 from asynckit.engine.open_requests import OpenRequests
-from asynckit.engine.preparation import block_count, make_deterministic, max_model_len, speed_up
+from asynckit.engine.parallel import Parallel, Ranks
 from asynckit.engine.prompt_scores import logit_rows, record_prompt_scores
 from asynckit.engine.request import Finish, Likeliest, OnUpdate, Request, Sequence, TokenEvent
 from asynckit.engine.sample_state import SampleState
 from asynckit.engine.sampler import Draw, sample
 from asynckit.engine.scheduler import Plan, Scheduler, Statistics
-from asynckit.engine.self_check import check_against_own_code
 from asynckit.engine.staging import index
 from asynckit.engine.text import StopStrings
 from asynckit.engine.validate import check_request, ending_ids
 from asynckit.engine.weights import WeightSlots, open_source
-from asynckit.errors import InputError
+from asynckit.errors import InputError, RequestError
 from asynckit.models.config import ModelConfig
 from asynckit.models.resolve import LocalModel
 from asynckit.models.tokenizer import eos_token_ids, load_tokenizer
@@ -59,6 +55,13 @@ class Engine:
         grammars: compiles the grammars of constrained requests.
         eos_ids: tokens that end a response unless a request ignores them.
         decode: token ids to text, used for stop strings only.
+        pooling: how prompts become vectors; None where the model is not for that.
+        ranks: the processes that hold the model together; None where this one has all of it.
+
+    Attributes:
+        adapters: LoRA adapters, to register and unregister.
+        capacity: what it can hold.
+        embeds: whether :meth:`embed` can be asked.
     """
 
     def __init__(
@@ -70,6 +73,8 @@ class Engine:
         grammars: Grammars,
         eos_ids: frozenset[int],
         decode: Decode,
+        pooling: Pooling | None = None,
+        ranks: Ranks | None = None,
     ) -> None:
         self._runner: ModelRunner | None = runner
         self._scheduler = scheduler
@@ -79,61 +84,55 @@ class Engine:
         scheduler.may_start = self._may_start
         self._eos_ids = eos_ids
         self._decode = decode
-        self._vocabulary = int(runner.model.config.vocab_size)
+        self._ranks = ranks
+        self._pooling = pooling
+        self.capacity = capacity(scheduler, int(runner.model.config.vocab_size))
+        self.embeds = pooling is not None
         self._open = OpenRequests(scheduler, self._let_go)
         self._stops: dict[Sequence, StopStrings] = {}
         self._grammars = grammars
         self._matchers: dict[str, Matcher] = {}  # at the beginning of each constrained request's grammar
 
     @classmethod
-    def load(cls, config: EngineConfig, model_config: ModelConfig, model: LocalModel) -> "Engine":
+    def load(
+        cls,
+        config: EngineConfig,
+        model_config: ModelConfig,
+        model: LocalModel,
+        parallel: Parallel | None = None,
+    ) -> "Engine":
         """Load a resolved model and size the cache.
+
+        Args:
+            config: how it runs.
+            model_config: how it is read.
+            model: where it is.
+            parallel: this process's place among those that hold the model together, each with an engine to
+                which the same happens in the same order; None for the whole model in this process.
 
         Raises:
             InputError: a model that the engine can't run.
-            DependencyError: a device that can't be had.
-            ConfigError: no room for even one sequence.
+            DependencyError: a device that can't be had, or other ranks that don't come.
+            ConfigError: no room for even one sequence, or a model that can't be shared out like that.
+            WorkFailed: other ranks are gone, late, or have other settings.
         """
         if config.threads:
             torch.set_num_threads(config.threads)
-        device = choose_device(config)
-        check_compile(config, device)
-        dtype = choose_dtype(config, device)
-        network = load_model(
-            model.path, dtype=dtype, device=device, trust_remote_code=model_config.trust_remote_code
-        )
-        tokenizer = load_tokenizer(model, model_config)
-        longest = max_model_len(config, int(network.config.max_position_embeddings))
-        shape = cache_shape(network.config)
-        blocks = block_count(config, longest, shape.bytes_per_token(dtype.itemsize), device)
-        replays = config.cuda_graphs and device.type == "cuda"
-        spare = int(replays)  # a block for the graphs' rows that no sequence needs
-        cache = KVCache(shape, blocks + spare, config.block_size, dtype, device)
-        scheduler = Scheduler(
-            BlockPool(blocks, config.block_size),
-            max_running=config.max_running,
-            max_step_tokens=config.max_step_tokens,
-            max_model_len=longest,
-        )
-        weights = WeightSlots(network)
-        kernels = speed_up(network, weights, config, model_config)
-        weights.add_parameters(network)
-        if config.deterministic:
-            make_deterministic(network, kernels, config.block_size)
-        if config.compile:
-            compile_layers(network)
-        new_capture = partial(CudaCapture, device)
-        graphs = (
-            DecodeGraphs(network, cache, config.block_size, config.max_running, new_capture)
-            if replays
-            else None
-        )
-        runner = ModelRunner(network, cache, config.block_size, kernels, graphs, config.compile)
-        check_against_own_code(runner, str(model.path))
-        adapters = AdapterStore(LoraLayers(network, kernels), config, network.dtype)
-        eos_ids = eos_token_ids(model.path, tokenizer)
-        grammars = Grammars(tokenizer, int(network.config.vocab_size), eos_ids)
-        return cls(runner, scheduler, weights, adapters, grammars, eos_ids, tokenizer.decode)
+        ranks = meet(config, model_config, model, parallel) if parallel else None
+        try:
+            loaded = load(config, model_config, model, ranks)
+            network = loaded.runner.model
+            tokenizer = load_tokenizer(model, model_config)
+            adapters = AdapterStore(loaded.layers, config, network.dtype)
+            eos_ids = eos_token_ids(model.path, tokenizer)
+            pooling = read_pooling(model.path)
+            grammars = Grammars(tokenizer, int(network.config.vocab_size), eos_ids)
+        except BaseException:
+            if ranks:
+                ranks.leave()
+            raise
+        parts = (loaded.runner, loaded.scheduler, loaded.weights, adapters, grammars)
+        return cls(*parts, eos_ids, tokenizer.decode, pooling, ranks)
 
     @property
     def version(self) -> int:
@@ -208,12 +207,19 @@ class Engine:
         return self._scheduler.statistics()
 
     def step(self) -> list[TokenEvent]:
-        """Run one forward pass and return what happened: one event per sampled token or ended sample."""
+        """Run one forward pass and return what happened: one event per sampled token or ended sample.
+
+        Raises:
+            WorkFailed: one of the processes that hold the model together is gone, hangs, or no longer does
+                what the others do. All of them have to be started anew.
+        """
         events = self._open.take_ended()
         self.adapters.begin_step(s.adapter for s in self._scheduler.running() if s.adapter is not None)
         plan = self._scheduler.plan()
         broken, self._broken = self._broken, []
         events += [self._open.end(sequence, Finish.ERROR, error) for sequence, error in broken]
+        if self._ranks:
+            self._ranks.agree((self.version, plan.summary()))
         if not plan.chunks:
             return events
         assert self._runner is not None
@@ -223,11 +229,33 @@ class Engine:
             self._scheduler.commit(plan)
             choices = self._sample(plan, logits_SV)
         except Exception as error:
+            if self._ranks:  # the others may have come further
+                raise self._ranks.failure(error) from error
             # What a broken pass leaves in the cache is unknown, so everyone in it ends; the others go on.
             log.exception("a pass failed, and with it %d chunks", len(plan.chunks))
             failed = {s for chunk in plan.chunks for s in (chunk.sequence, *chunk.siblings)}
             return events + [self._open.end(sequence, Finish.ERROR, _reason(error)) for sequence in failed]
         return events + [self._extend(*choice) for choice in choices]
+
+    def embed(self, prompts_ids: SequenceOf[SequenceOf[int]]) -> list[list[float]]:
+        """A vector for each prompt, as the model's folder says they are made; takes no part in any step.
+
+        Raises:
+            RequestError: the model is not for that, or a token id is wrong. NoRoom, a kind of it: a prompt is
+                longer than the model can read.
+            WorkFailed: as from :meth:`step`.
+        """
+        self._check_embed(prompts_ids)
+        assert self._runner is not None
+        assert self._pooling is not None
+        if self._ranks:
+            self._ranks.agree((self.version, prompts_ids))
+        try:
+            return embed(self._runner, prompts_ids, self._pooling, self._scheduler.max_step_tokens)
+        except Exception as error:
+            if self._ranks:
+                raise self._ranks.failure(error) from error
+            raise
 
     def close(self) -> None:
         """Free the model and the cache.
@@ -237,6 +265,8 @@ class Engine:
         self._runner = None
         self._weights.close()
         self.adapters.close()
+        if self._ranks:
+            self._ranks.leave()
         give_back_freed_memory()
 
     def _may_start(self, sequence: Sequence) -> bool:
@@ -269,7 +299,10 @@ class Engine:
             return []
         logits_BV = logits_LV if rows == list(range(end)) else logits_LV[index(rows, logits_LV.device)]
         draws = [self._draw(s) for s in sequences]
-        return list(zip(sequences, *sample(logits_BV, draws, kernels), strict=True))
+        tokens, logprobs, tops = sample(logits_BV, draws, kernels)
+        if self._ranks:  # equal logits aside from rounding, which another kind of processor may do otherwise
+            tokens, logprobs = self._ranks.choice(tokens, logprobs)
+        return list(zip(sequences, tokens, logprobs, tops, strict=True))
 
     def _draw(self, sequence: Sequence) -> Draw:
         request = sequence.request
@@ -328,10 +361,19 @@ class Engine:
 
     def _check(self, request: Request) -> None:
         self._open.check_new(request)
-        check_request(request, vocabulary=self._vocabulary, eos_ids=self._eos_ids)
+        check_request(request, vocabulary=self.capacity.vocabulary, eos_ids=self._eos_ids)
         check_room(request, self._scheduler)
         if request.sampling.constrained:
             self._compile_grammar(request)
+
+    def _check_embed(self, prompts_ids: SequenceOf[SequenceOf[int]]) -> None:
+        if self._pooling is None:
+            raise RequestError("this model is not made for embeddings", where="embed")
+        self._open.check_order("embed")
+        for number, ids in enumerate(prompts_ids):
+            request = Request(f"embed {number}", tuple(ids))
+            check_request(request, vocabulary=self.capacity.vocabulary, eos_ids=self._eos_ids)
+            check_length(request, self.capacity.max_model_len)
 
     def _compile_grammar(self, request: Request) -> None:
         matcher = self._grammars.start(request.sampling)

@@ -96,7 +96,8 @@ class LoraSite:
         if not self._hooked:
             module = self._module()
             assert module is not None
-            module.register_forward_hook(self._hook)
+            # First, because another hook may sum up what several processes make.
+            module.register_forward_hook(self._hook, prepend=True)
             self._hooked = True
         self._deltas.setdefault(slot, {})[part] = delta
         self._table.enter(slot, part, delta)

@@ -12,6 +12,7 @@ from asynckit.engine.adapter_files import Delta, LayerSize
 from asynckit.engine.linear import FusedPart, NativeGatedMLP, PackedLinear
 from asynckit.engine.lora import LoraSite, LoraState, adapter_rows
 from asynckit.engine.native import Kernels
+from asynckit.engine.sharding import Shards
 
 
 @dataclass(frozen=True)
@@ -28,22 +29,26 @@ class LoraLayers:
     Args:
         model: ready to run; its layers must not be replaced afterwards.
         kernels: C kernels for the model's device and type, if there are any.
+        shards: which part of the model this process holds; None for the whole.
 
     Attributes:
-        sizes: of each layer, by name.
+        sizes: of each whole layer, by name.
     """
 
-    def __init__(self, model: PreTrainedModel, kernels: Kernels | None) -> None:
+    def __init__(self, model: PreTrainedModel, kernels: Kernels | None, shards: Shards | None = None) -> None:
         self.sizes: dict[str, LayerSize] = {}
         self._places: dict[str, _Place] = {}
         self._sites: list[LoraSite] = []
         self._state = LoraState()
         self._kernels = kernels
+        self._shards = shards
         self._device = model.device
         self._find(model)
 
     def moved(self, deltas: Mapping[str, Delta]) -> dict[str, Delta]:
-        """Deltas on the model's device."""
+        """This process's part of the deltas, on the model's device."""
+        if self._shards:
+            deltas = self._shards.cut(deltas)
         return {
             name: Delta(delta.down.to(self._device), delta.up.to(self._device), delta.scale)
             for name, delta in deltas.items()
@@ -97,7 +102,8 @@ class LoraLayers:
 
     def _add(self, name: str, site: LoraSite, part: int, product: nn.Module, outputs: Sequence[int]) -> None:
         self._places[name] = _Place(site, part)
-        self.sizes[name] = LayerSize(_size(product)[0], outputs[part], isinstance(product, Conv1D))
+        size = LayerSize(_size(product)[0], outputs[part], isinstance(product, Conv1D))
+        self.sizes[name] = self._shards.whole(name, size) if self._shards else size
 
 
 def _size(product: nn.Module) -> tuple[int, int]:

@@ -17,7 +17,7 @@ from asynckit.engine.decode_graphs import DecodeGraphs
 from asynckit.engine.kv_cache import CacheShape, KVCache
 from asynckit.engine.native import Kernels, supports
 from asynckit.engine.native_attention import NativeBatch
-from asynckit.engine.packed_pass import run_packed
+from asynckit.engine.packed_pass import hidden_packed, run_packed
 from asynckit.engine.plan import Plan
 from asynckit.engine.prompt_scores import logit_rows
 from asynckit.engine.staging import integers
@@ -120,12 +120,12 @@ def refuse_unsupported(config: Any, path: Path) -> None:
         raise InputError(f"the engine can't run this model: {reason}", where=str(path / "config.json"))
 
 
-def cache_shape(config: Any) -> CacheShape:
-    """Sizes of the KV cache that a model's config asks for."""
+def cache_shape(config: Any, ranks: int = 1) -> CacheShape:
+    """Sizes of the KV cache that a model's config asks for, of each of ``ranks`` that share it."""
     heads = config.num_attention_heads
     return CacheShape(
         layers=config.num_hidden_layers,
-        kv_heads=getattr(config, "num_key_value_heads", None) or heads,
+        kv_heads=(getattr(config, "num_key_value_heads", None) or heads) // ranks,
         head_dim=getattr(config, "head_dim", None) or config.hidden_size // heads,
     )
 
@@ -158,6 +158,23 @@ class ModelRunner:
         self.cache.clear(self._begun(plan))
         if self.graphs and (logits_SV := self.graphs.run(plan.chunks)) is not None:
             return logits_SV
+        token_T, position_T, wanted_S, spans = self._rows(plan)
+        every = len(wanted_S) == len(token_T)
+        adapted = any(chunk.sequence.adapter is not None for chunk in plan.chunks)
+        with plainly() if adapted and self.compiled else nullcontext():
+            return run_packed(
+                self.model, token_T, position_T, self._batch(spans), None if every else wanted_S
+            )
+
+    @torch.inference_mode()
+    def hidden(self, plan: Plan) -> torch.Tensor:
+        """Run the pass of a plan without copies; returns the last hidden states ``[T, D]`` of all rows."""
+        self.cache.clear(self._begun(plan))
+        token_T, position_T, _, spans = self._rows(plan)
+        return hidden_packed(self.model, token_T, position_T, self._batch(spans))
+
+    def _rows(self, plan: Plan) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, list[Span]]:
+        """Tokens, positions, the rows whose logits are wanted, and whose rows they are."""
         tokens: list[int] = []
         positions: list[int] = []
         wanted_rows: list[int] = []
@@ -168,14 +185,7 @@ class ModelRunner:
             tokens += chunk.sequence.tokens[span.start : span.end]
             positions += range(span.start, span.end)
             wanted_rows += range(len(tokens) - logit_rows(chunk), len(tokens))
-        device = self.cache.keys.device
-        token_T, position_T, wanted_S = integers(device, tokens, positions, wanted_rows)
-        every = len(wanted_rows) == len(tokens)
-        adapted = any(chunk.sequence.adapter is not None for chunk in plan.chunks)
-        with plainly() if adapted and self.compiled else nullcontext():
-            return run_packed(
-                self.model, token_T, position_T, self._batch(spans), None if every else wanted_S
-            )
+        return (*integers(self.cache.keys.device, tokens, positions, wanted_rows), spans)  # type: ignore[return-value]
 
     def _begun(self, plan: Plan) -> list[int]:
         """The blocks whose first token this pass writes.
@@ -201,5 +211,6 @@ class ModelRunner:
         shape = self.cache.shape
         if self.kernels is None or not supports(shape.head_dim, self.block_size):
             return TorchBatch.of(self.cache, self.block_size, spans)
-        group = self.model.config.num_attention_heads // shape.kv_heads
+        config = self.model.config
+        group = config.num_attention_heads // cache_shape(config).kv_heads
         return NativeBatch(self.cache, self.block_size, spans, self.kernels, group)

@@ -41,12 +41,20 @@ class OpenRequests:
             RequestError: it does, a request with this id has not ended, or no request can be served any more.
         """
         check_types(request)
-        if self._out_of_order:
-            raise RequestError(
-                f"the engine serves nobody: {self._out_of_order}", where=f"request {request.id!r}", mend=_MEND
-            )
+        self.check_order(request.id)
         if request.id in self:
             raise RequestError("a request with this id is already running", where=f"request {request.id!r}")
+
+    def check_order(self, request_id: str) -> None:
+        """Refuse what would use broken weights.
+
+        Raises:
+            RequestError: they are.
+        """
+        if self._out_of_order:
+            raise RequestError(
+                f"the engine serves nobody: {self._out_of_order}", where=f"request {request_id!r}", mend=_MEND
+            )
 
     def add(self, sequences: SequenceOf[Sequence]) -> None:
         """Queue the samples of one request that was checked."""

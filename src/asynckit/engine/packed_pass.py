@@ -2,6 +2,7 @@
 
 import torch
 from torch import nn
+from transformers import PreTrainedModel
 
 from asynckit.engine.attention import Batch
 
@@ -30,3 +31,13 @@ def run_packed(
         batch=batch,
     )
     return output.logits[0]  # type: ignore[no-any-return]
+
+
+def hidden_packed(
+    model: PreTrainedModel, token_T: torch.Tensor, position_T: torch.Tensor, batch: Batch
+) -> torch.Tensor:
+    """Run a pass that ends before the output embedding; returns the last hidden states ``[T, D]``."""
+    output = model.base_model(
+        input_ids=token_T[None], position_ids=position_T[None], use_cache=False, batch=batch
+    )
+    return output.last_hidden_state[0]  # type: ignore[no-any-return]

@@ -35,6 +35,14 @@ class Plan:
     chunks: tuple[Chunk, ...]
     copies: tuple[tuple[int, int], ...]
 
+    def summary(self) -> tuple[object, ...]:
+        """What ranks of one model must agree on; adapters are numbered in the order of their arrival."""
+        chunks = (
+            (c.sequence.request.id, c.sequence.sample_index, c.sequence.adapter, c.start, c.length)
+            for c in self.chunks
+        )
+        return (*chunks, self.copies)
+
 
 @dataclass
 class Draft:
@@ -42,6 +50,7 @@ class Draft:
 
     Attributes:
         left: tokens that may still be planned.
+        capped: whether only prefill follows, which must not get the tokens of decodes that are dropped.
         full: set once somebody lacked blocks; nobody is admitted any more.
         chunks, copies: by sequence, in the order of planning.
         in_flight: keys of the blocks that the planned prefills will fill.
@@ -50,12 +59,17 @@ class Draft:
     """
 
     left: int
+    capped: bool = False
     full: bool = False
     chunks: dict[Sequence, Chunk] = field(default_factory=dict)
     copies: dict[Sequence, tuple[int, int]] = field(default_factory=dict)
     in_flight: set[Key] = field(default_factory=set)
     preempted: set[Sequence] = field(default_factory=set)
     deferred: list[Sequence] = field(default_factory=list)
+
+    def cap(self, most: int) -> None:
+        """Leave so many tokens at most to prefill, which comes last."""
+        self.left, self.capped = min(self.left, most), True
 
     def put(self, chunk: Chunk) -> None:
         """Add a chunk, whose tokens are then no longer left."""
@@ -68,7 +82,7 @@ class Draft:
         self.copies.pop(sequence, None)
         if chunk := self.chunks.pop(sequence, None):
             assert not chunk.siblings, "siblings are behind their leader in rank and were preempted before"
-            self.left += chunk.length
+            self.left += 0 if self.capped and chunk.length == 1 else chunk.length
         for leader, chunk in self.chunks.items():
             if sequence in chunk.siblings:
                 self.chunks[leader] = replace(

@@ -6,6 +6,7 @@ from transformers.pytorch_utils import Conv1D
 
 from asynckit.engine.config import EngineConfig
 from asynckit.engine.deterministic import fix_shapes
+from asynckit.engine.kv_cache import CacheShape
 from asynckit.engine.linear import PackedLinear, optimize
 from asynckit.engine.memory import available_bytes, keep_freed_memory
 from asynckit.engine.model import cache_shape
@@ -15,9 +16,16 @@ from asynckit.engine.weights import WeightSlots
 from asynckit.errors import ConfigError, DependencyError
 from asynckit.models.config import ModelConfig
 
+# Measured on two cores: fewer tokens cost throughput, more let others wait longer; see docs/scheduler.md.
+_CPU_CHUNK = 256
+
 
 def speed_up(
-    network: PreTrainedModel, weights: WeightSlots, config: EngineConfig, model_config: ModelConfig
+    network: PreTrainedModel,
+    shape: CacheShape,
+    weights: WeightSlots,
+    config: EngineConfig,
+    model_config: ModelConfig,
 ) -> Kernels | None:
     """Make a CPU model's layers fast; returns the kernels for its type, if there are any."""
     if network.device.type != "cpu" or not config.optimize:
@@ -26,7 +34,7 @@ def speed_up(
     kernels = load_kernels(network.dtype, model_config.cache_dir)
     optimize(network, kernels, weights)
     if kernels:
-        speed_up_attention(network, cache_shape(network.config), network.dtype)
+        speed_up_attention(network, shape, network.dtype)
     return kernels
 
 
@@ -65,8 +73,17 @@ def max_model_len(config: EngineConfig, models_own: int) -> int:
     return config.max_model_len
 
 
-def block_count(config: EngineConfig, longest: int, bytes_per_token: int, device: torch.device) -> int:
+def prefill_chunk(config: EngineConfig, device: torch.device) -> int:
+    """Prompt tokens of a step while others generate: as configured, else what the device is fast at."""
+    return config.prefill_chunk or (_CPU_CHUNK if device.type == "cpu" else config.max_step_tokens)
+
+
+def block_count(
+    config: EngineConfig, longest: int, bytes_per_token: int, device: torch.device, sharers: int = 1
+) -> int:
     """Blocks that the cache gets: as configured, else what half of the free memory holds.
+
+    Of that memory each of so many ``sharers`` gets as much.
 
     Never more than ``max_running`` sequences of the longest kind can use.
 
@@ -77,7 +94,9 @@ def block_count(config: EngineConfig, longest: int, bytes_per_token: int, device
         return max(1, config.kv_cache_tokens // config.block_size)
     free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else available_bytes()
     per_sequence = -(-longest // config.block_size) + 1
-    blocks = min(free // 2 // (bytes_per_token * config.block_size), per_sequence * config.max_running)
+    blocks = min(
+        free // 2 // sharers // (bytes_per_token * config.block_size), per_sequence * config.max_running
+    )
     if blocks < 1:
         raise ConfigError(
             f"{free / 2**20:.0f} MiB of free memory hold no KV cache",

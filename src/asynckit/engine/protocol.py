@@ -1,9 +1,10 @@
 """What whoever drives an engine relies on: the engine with a model and the simulated one both have it."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
+from asynckit.engine.capacity import Capacity
 from asynckit.engine.request import OnUpdate, Request, TokenEvent
 from asynckit.engine.scheduler import Statistics
 
@@ -23,6 +24,9 @@ class Adapters(Protocol):
     def unpin(self, name: str) -> None:
         """Let it be evicted again."""
 
+    def prefetch(self, name: str) -> None:
+        """Begin to read it, if there is room; a hint that never fails."""
+
     def names(self) -> tuple[str, ...]:
         """What requests can ask for."""
 
@@ -37,6 +41,17 @@ class InferenceEngine(Protocol):
     @property
     def version(self) -> int:
         """Of the weights that sample now."""
+
+    @property
+    def capacity(self) -> Capacity:
+        """What it can hold."""
+
+    @property
+    def embeds(self) -> bool:
+        """Whether :meth:`embed` can be asked."""
+
+    def embed(self, prompts_ids: Sequence[Sequence[int]]) -> list[list[float]]:
+        """A vector for each prompt; raises RequestError where the model is not for that."""
 
     def add(self, request: Request) -> None:
         """Queue a request; raises RequestError and queues nothing when it can't be served."""

@@ -52,6 +52,11 @@ class Residency:
         """Who has a slot."""
         return self._slots.keys()
 
+    @property
+    def members(self) -> Collection[int]:
+        """Who is in memory."""
+        return self._loaded.keys()
+
     def is_loaded(self, number: int) -> bool:
         """Whether an adapter is in memory."""
         return number in self._loaded
@@ -63,7 +68,7 @@ class Residency:
     def plan(self, number: int, size: int, busy: Container[int]) -> Change | None:
         """What gives an adapter of ``size`` bytes memory and a slot; None while others need them."""
         idle = [other for other in self._loaded if other not in busy and other != number]
-        unload = self._unload(number, size, idle)
+        unload = self._room_for(number, size, idle)
         if unload is None:
             return None
         left = [other for other in self._slots if other not in unload]
@@ -72,7 +77,13 @@ class Residency:
         victim = next((other for other in idle if other in left), None)
         return None if victim is None else Change(tuple(unload), victim)
 
-    def _unload(self, number: int, size: int, idle: list[int]) -> list[int] | None:
+    def plan_memory(self, number: int, size: int, busy: Container[int]) -> Change | None:
+        """As :meth:`plan`, for memory alone."""
+        idle = [other for other in self._loaded if other not in busy and other != number]
+        unload = self._room_for(number, size, idle)
+        return None if unload is None else Change(tuple(unload))
+
+    def _room_for(self, number: int, size: int, idle: list[int]) -> list[int] | None:
         if self._room is None or number in self._loaded:
             return []
         unload, left = [], self._room - self.used
@@ -84,7 +95,7 @@ class Residency:
         return unload if size <= left else None
 
     def load(self, number: int, size: int) -> None:
-        """An adapter is in memory now."""
+        """An adapter is in memory now, or takes so many bytes from now on."""
         self._loaded[number] = size
 
     def give_slot(self, number: int) -> int:

@@ -2,7 +2,8 @@
 
 Each step the scheduler plans one forward pass of at most ``max_step_tokens`` tokens. Running sequences that
 decode come first, one token each; what is left goes to prefill in chunks, in order of rank: priority, then
-arrival. A waiting sequence is admitted when the blocks for the tokens it has now are free, and a few more.
+arrival. Where some decode, that is ``prefill_chunk`` tokens at most, so that they get their next ones soon. A
+waiting sequence is admitted when the blocks for the tokens it has now are free, and a few more.
 
 Nothing is reserved for tokens to come. When a running sequence needs a block and none is free, the running
 sequence of the last rank is preempted: it gives its blocks back, waits at its rank again and later computes
@@ -15,7 +16,6 @@ by sharing its blocks, the half-filled one included (copied on write), and sampl
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from itertools import count
 from operator import attrgetter
 
@@ -24,38 +24,20 @@ from asynckit.engine.plan import Chunk, Draft, Plan
 from asynckit.engine.prefix_cache import Key, extend_hashes
 from asynckit.engine.ranking import Ranking
 from asynckit.engine.request import Finish, Sequence
+from asynckit.engine.statistics import Statistics
 
 __all__ = ["Chunk", "Plan", "Scheduler", "Statistics"]
 
 
-@dataclass(frozen=True)
-class Statistics:
-    """A snapshot.
-
-    Attributes:
-        running, waiting: sequences in either state.
-        kv_usage: share of KV blocks that sequences hold.
-        prefilled_tokens: tokens computed so far that were not decoded one by one.
-        prefix_query_tokens: tokens of all sequences that started; those that joined a sibling don't count.
-        prefix_hit_tokens: how many of them were found in the cache.
-        preemptions: how often a sequence lost its blocks to another.
-        step_tokens: tokens of the last step.
-        steps: forward passes so far.
-    """
-
-    running: int
-    waiting: int
-    kv_usage: float
-    prefilled_tokens: int
-    prefix_query_tokens: int = 0
-    prefix_hit_tokens: int = 0
-    preemptions: int = 0
-    step_tokens: int = 0
-    steps: int = 0
-
-
 class Scheduler:
     """Owns the waiting queue, the running set and the block pool.
+
+    Args:
+        pool: the blocks of the cache.
+        max_running: sequences that run at once.
+        max_step_tokens: of one pass.
+        max_model_len: of a sequence, prompt included.
+        prefill_chunk: tokens of one pass that are no decodes, where it has decodes; None for any number.
 
     Attributes:
         may_start: asked before a waiting sequence is started; one that may not (its adapter has no room yet)
@@ -63,12 +45,19 @@ class Scheduler:
     """
 
     def __init__(
-        self, pool: BlockPool, *, max_running: int, max_step_tokens: int, max_model_len: int
+        self,
+        pool: BlockPool,
+        *,
+        max_running: int,
+        max_step_tokens: int,
+        max_model_len: int,
+        prefill_chunk: int | None = None,
     ) -> None:
         self.pool = pool
         self.max_running = max_running
         self.max_step_tokens = max_step_tokens
         self.max_model_len = max_model_len
+        self.prefill_chunk = prefill_chunk or max_step_tokens
         self.may_start: Callable[[Sequence], bool] = lambda _: True
         self._watermark = max(1, pool.size // 100)  # admission leaves so many blocks to those who run
         self._waiting = Ranking()
@@ -142,6 +131,8 @@ class Scheduler:
             draft.left += self.max_step_tokens - share
         self._decode(decodes, draft)
         if not share:
+            if draft.chunks:  # somebody decodes
+                draft.cap(self.prefill_chunk)
             self._prefill(prefills, draft)
         for sequence in draft.deferred:
             self._waiting.add(sequence)
@@ -189,7 +180,7 @@ class Scheduler:
 
         Prefill must not be short of tokens then, nor running prefills of blocks.
         """
-        draft = Draft(self.max_step_tokens - decoding)
+        draft = Draft(min(self.max_step_tokens - decoding, self.prefill_chunk))
         self._prefill([sequence for sequence in self._running if sequence.pending > 1], draft)
         for sequence in draft.deferred:
             self._waiting.add(sequence)
@@ -239,7 +230,7 @@ class Scheduler:
 
     def _prefill_share(self, decodes: int) -> int:
         """Tokens that prefill gets before ``decodes`` sequences do; 0 where those leave enough anyway."""
-        share = self.max_step_tokens // 4 or int(self._steps % 4 == 0)
+        share = min(self.max_step_tokens // 4 or int(self._steps % 4 == 0), self.prefill_chunk)
         return share if decodes + share > self.max_step_tokens else 0
 
     def _decode(self, decodes: list[Sequence], draft: Draft) -> None:

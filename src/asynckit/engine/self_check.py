@@ -6,18 +6,22 @@ prompt at a time. A sliding window would show in long prompts only, so it is ask
 have one in their mask and don't tell the attention function.
 """
 
+from collections.abc import Sequence
 from contextlib import nullcontext
 
 import torch
+from transformers import PreTrainedModel
 
 from asynckit.engine.attention import NAME
 from asynckit.engine.compiled import plainly
 from asynckit.engine.model import ModelRunner
 from asynckit.engine.packed_pass import run_packed
 from asynckit.engine.plan import Chunk, Plan
-from asynckit.engine.request import Request, Sequence
+from asynckit.engine.request import Request
+from asynckit.engine.request import Sequence as Sample
 from asynckit.errors import ConfigError, InputError
 
+TRIAL = [3, 5, 7, 2, 11, 13, 1, 17]
 _LENGTHS = (3, 37)
 # Largest error of the logits, relative to their spread: rounding stays well below it, another formula well
 # above.
@@ -52,15 +56,20 @@ def _refusal(reason: str, where: str) -> InputError:
     return InputError(f"the engine can't run this model right: {reason}", where=where, mend=mend)
 
 
-def _error(runner: ModelRunner, sequences: list[Sequence]) -> float:
+def _error(runner: ModelRunner, sequences: list[Sample]) -> float:
     """Error of our logits relative to the spread of the model's own."""
     chunks = tuple(Chunk(s, s.computed, len(s.tokens) - s.computed, samples=True) for s in sequences)
-    found, expected = runner.forward(Plan(chunks, ())).float(), _own_logits(runner, sequences)
+    with plainly() if runner.compiled else nullcontext():
+        expected = own_logits(runner.model, [s.tokens for s in sequences])
+    return _difference(runner.forward(Plan(chunks, ())).float(), expected)
+
+
+def _difference(found: torch.Tensor, expected: torch.Tensor) -> float:
     spread = (expected - expected.mean(-1, keepdim=True)).norm()
     return float((found - expected).norm() / spread)
 
 
-def _sequences(runner: ModelRunner) -> list[Sequence]:
+def _sequences(runner: ModelRunner) -> list[Sample]:
     """Two prompts of different length, each with blocks of its own for one token more."""
     cached, size = runner.cache.keys.shape[1], runner.block_size
     sequences, free = [], 0
@@ -70,7 +79,7 @@ def _sequences(runner: ModelRunner) -> list[Sequence]:
         if free + need > cached:
             break
         tokens = [(7 * position + 3) % vocabulary for position in range(length)]
-        sequence = Sequence(Request("check", tuple(tokens)), 0, tokens)
+        sequence = Sample(Request("check", tuple(tokens)), 0, tokens)
         sequence.blocks = list(range(free, free + need))
         sequences.append(sequence)
         free += need
@@ -124,15 +133,33 @@ def _check_windows(runner: ModelRunner, where: str) -> None:
 
 
 @torch.inference_mode()
-def _own_logits(runner: ModelRunner, sequences: list[Sequence]) -> torch.Tensor:
-    model = runner.model
+def own_logits(model: PreTrainedModel, prompts: Sequence[list[int]]) -> torch.Tensor:
+    """What a model's own code makes of the last token of each prompt: logits ``[B, V]``, float32."""
     model.set_attn_implementation("eager")
     try:
-        with plainly() if runner.compiled else nullcontext():
-            rows = [
-                model(input_ids=torch.tensor([s.tokens], device=model.device), use_cache=False).logits[0, -1]
-                for s in sequences
-            ]
+        rows = [
+            model(input_ids=torch.tensor([tokens], device=model.device), use_cache=False).logits[0, -1]
+            for tokens in prompts
+        ]
     finally:
         model.set_attn_implementation(NAME)
     return torch.stack(rows).float()
+
+
+def check_shares(model: PreTrainedModel, expected: torch.Tensor, where: str) -> None:
+    """Compare a model that several processes hold together with what it was in one piece.
+
+    Args:
+        model: this process's share, ready to run.
+        expected: what the whole model made of :data:`TRIAL`.
+        where: the model's folder.
+
+    Raises:
+        InputError: they differ.
+    """
+    try:
+        error = _difference(own_logits(model, [TRIAL]), expected.to(model.device))
+    except (RuntimeError, ValueError, TypeError, AttributeError) as problem:
+        raise _refusal(f"it can't be shared out: {problem}", where) from problem
+    if not error < _TOLERANCE[model.dtype]:
+        raise _refusal(f"shared out, it differs from the model in one piece by {error:.0%}", where)

@@ -18,6 +18,7 @@ import math
 from asynckit.bounds import violations
 from asynckit.engine.admission import check_room
 from asynckit.engine.blocks import BlockPool
+from asynckit.engine.capacity import capacity
 from asynckit.engine.clock import Clock, RealClock, VirtualClock
 from asynckit.engine.config import EngineConfig, SamplingParams
 from asynckit.engine.counter import uniform
@@ -47,7 +48,13 @@ class SimulatedEngine:
         clock: passes the time of each step. ``clock.now()`` is the time of the simulation.
         vocabulary: token ids are below this.
         eos_id: the token that ends a response.
+
+    Attributes:
+        clock, adapters: as above.
+        capacity, embeds: as in the engine.
     """
+
+    embeds = False
 
     def __init__(
         self,
@@ -64,7 +71,7 @@ class SimulatedEngine:
         self._scheduler = scheduler
         self._latency = latency
         self._draw_length = lengths
-        self._vocabulary = vocabulary
+        self.capacity = capacity(scheduler, vocabulary)
         self._eos_id = eos_id
         self._lengths: dict[Sequence, int] = {}
         self._open = OpenRequests(scheduler, lambda sequence, _: self._lengths.pop(sequence))
@@ -161,6 +168,15 @@ class SimulatedEngine:
         self.clock.advance(begin + seconds - self.clock.now())
         return events
 
+    def embed(self, prompts_ids: object) -> list[list[float]]:
+        """Refused: there is no model.
+
+        Raises:
+            RequestError: always.
+        """
+        del prompts_ids
+        raise RequestError("the simulated engine has no embeddings: there is no model", where="embed")
+
     def close(self) -> None:
         """End a step that waits in another thread and drop what has not ended: abort it first to hear."""
         self._closed = True
@@ -185,14 +201,16 @@ class SimulatedEngine:
         return TokenEvent(sequence.request.id, index, token, logprob, self.version, finish)
 
     def _token(self, seed: int, sample_index: int, position: int) -> int:
-        return draw_token(seed, sample_index, position, vocabulary=self._vocabulary, eos_id=self._eos_id)
+        return draw_token(
+            seed, sample_index, position, vocabulary=self.capacity.vocabulary, eos_id=self._eos_id
+        )
 
     def _check(self, request: Request) -> None:
         self._open.check_new(request)
         where = f"request {request.id!r}"
         if self._closed:
             raise RequestError("the engine is closed", where=where)
-        check_request(request, vocabulary=self._vocabulary, eos_ids=frozenset({self._eos_id}))
+        check_request(request, vocabulary=self.capacity.vocabulary, eos_ids=frozenset({self._eos_id}))
         check_room(request, self._scheduler)
         for name in _BEYOND_US:
             if getattr(request.sampling, name) != getattr(SamplingParams, name):
@@ -212,6 +230,7 @@ def make_scheduler(config: EngineConfig, simulated: SimulatedConfig) -> Schedule
         max_running=config.max_running,
         max_step_tokens=config.max_step_tokens,
         max_model_len=longest,
+        prefill_chunk=config.prefill_chunk,
     )
 
 

@@ -42,6 +42,9 @@ class SimulatedAdapters:
         """As :meth:`pin`."""
         self._names.number(name)
 
+    def prefetch(self, name: str) -> None:
+        """Nothing is ever loaded here."""
+
     def names(self) -> tuple[str, ...]:
         """What requests can ask for."""
         return tuple(self._names)

@@ -26,6 +26,7 @@ _STORED_DTYPES = ("F64", "F32", "BF16", "F16")
 _MEND = "give the tensors that save_pretrained would write"
 
 Load = Callable[[torch.Tensor], object]
+Cut = Callable[[torch.Tensor], torch.Tensor]
 
 
 class WeightSlots:
@@ -43,6 +44,11 @@ class WeightSlots:
             self._same_as[name] = first.setdefault(id(parameter), name)
             self._shapes[name] = parameter.shape
         self._loads: dict[str, list[Load]] = {}
+        self._cuts: dict[str, Cut] = {}
+
+    def cut(self, name: str, cut: Cut) -> None:
+        """Say which part of a new tensor ``name`` this process holds; the whole by default."""
+        self._cuts[name] = cut
 
     def add(self, name: str, load: Load) -> None:
         """Say what to do with a new tensor ``name``; a tied tensor goes to several places."""
@@ -87,7 +93,7 @@ class WeightSlots:
         try:
             with torch.inference_mode():
                 for name in sorted(self._loads):
-                    tensor = source.read(name)
+                    tensor = self._cuts.get(name, _whole)(source.read(name))
                     for load in self._loads[name]:
                         load(tensor)
         except (SafetensorError, OSError, RuntimeError, MemoryError) as error:
@@ -96,6 +102,10 @@ class WeightSlots:
                 where=source.where,
                 mend="update the weights again, or load the engine anew",
             ) from error
+
+
+def _whole(tensor: torch.Tensor) -> torch.Tensor:
+    return tensor
 
 
 @dataclass(frozen=True)

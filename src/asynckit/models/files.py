@@ -11,8 +11,9 @@ _DESCRIPTION = ("*.json", "*.jinja")
 _VOCABULARY = ("*.model", "*.txt", "*.tiktoken")
 _WEIGHTS = ("*.safetensors",)
 _CODE = ("*.py",)
-# Trainers and exporters keep other formats in sub-folders; Mistral ships the same weights twice.
-_NOT_WANTED = ("*/*.safetensors", "*/*.json", "*/*.model", "*/*.txt", "consolidated*.safetensors")
+# Trainers and exporters keep other formats in sub-folders; Mistral ships the same weights twice. Folders that
+# end in g are let through for 1_Pooling/config.json, which says how embeddings are made.
+_NOT_WANTED = ("*/*.safetensors", "*[!g]/*.json", "*/*.model", "*/*.txt", "consolidated*.safetensors")
 
 
 @dataclass(frozen=True)

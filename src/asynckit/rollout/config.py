@@ -308,17 +308,3 @@ class LearnerConfig:
     seed: int = field(
         default=0, metadata={"help": "of the step times and changes", "min": 0, "max": 2**63 - 1}
     )
-
-
-@dataclass(frozen=True)
-class RayConfig:
-    """How to reach Ray."""
-
-    address: str = field(
-        default="local",
-        metadata={"help": "local starts Ray here; auto or host:port joins a cluster", "identity": False},
-    )
-    num_cpus: int | None = field(
-        default=None,
-        metadata={"help": "CPUs a local Ray offers; all by default", "min": 1, "identity": False},
-    )

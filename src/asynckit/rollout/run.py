@@ -9,18 +9,19 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from asynckit.cluster.config import RayConfig
+from asynckit.cluster.connection import connect, disconnect
 from asynckit.console import print_note
 from asynckit.engine.config import EngineConfig, SamplingParams
 from asynckit.engine.simulated_config import SimulatedConfig
 from asynckit.errors import AsynckitError, ConfigError, Interrupted, WorkFailed
 from asynckit.models.config import ModelConfig
 from asynckit.models.tokenizer import load_tokenizer
-from asynckit.rollout.cluster import connect, disconnect, refuse_impossible
+from asynckit.rollout.cluster import refuse_impossible
 from asynckit.rollout.config import (
     AsyncTrainingConfig,
     LearnerConfig,
     PromptsConfig,
-    RayConfig,
     RewardConfig,
     RolloutConfig,
 )

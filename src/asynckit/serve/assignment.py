@@ -33,7 +33,6 @@ class Assignment(msgspec.Struct, frozen=True):
     model: ModelConfig
     engine: EngineConfig
     simulated: SimulatedConfig
-    engine_kind: str = "torch"
     replica: int = 0
     rank: int = 0
     listening: int = -1

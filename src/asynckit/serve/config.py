@@ -12,6 +12,10 @@ class ServeConfig:
     name: str | None = field(
         default=None, metadata={"help": "what clients call the model; model.name by default"}
     )
+    engine: str = field(
+        default="torch",
+        metadata={"help": "torch, or simulated (no model)", "choices": ("torch", "simulated")},
+    )
     http_processes: int = field(
         default=1, metadata={"help": "HTTP servers that share the port", "min": 1, "max": 64}
     )

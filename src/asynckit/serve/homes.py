@@ -11,7 +11,7 @@ from asynckit.serve.sockets import Outbox, Sockets
 
 _PREFIX = "http-"
 _MOST_WAITING = 10_000  # messages for one server
-_MOST_UNKNOWN = 64  # servers that wrote before the supervisor named them
+_MOST_UNNAMED = 64  # servers whose address is not known yet
 
 _logger = logging.getLogger(__name__)
 
@@ -41,7 +41,7 @@ class Homes:
         self._sockets = sockets
         self._tasks = tasks
         self._homes: dict[str, _Home] = {}
-        self._gone: dict[str, str] = {}  # name to the address that it had
+        self._gave_up: dict[str, str] = {}  # address by name
         self.dropped = 0
 
     def connect(self, addresses: Mapping[str, str]) -> None:
@@ -50,55 +50,58 @@ class Homes:
             known = self._homes.get(name)
             if not name.startswith(_PREFIX) or (known and known.address == address):
                 continue
-            if self._gone.get(name) == address:
+            if self._gave_up.get(name) == address:
                 continue  # the supervisor has yet to notice
             if known and known.address:
-                self.lose(name)
-            self._gone.pop(name, None)
+                self._forget(name)
+            self._gave_up.pop(name, None)
             home = self._homes.setdefault(name, _Home(asyncio.Queue(_MOST_WAITING)))
             home.address = address
             outbox = self._sockets.outbox(address)
             home.delivering = self._tasks.create_task(self._deliver(name, home, outbox), name=f"to {name}")
 
     def lose(self, name: str) -> None:
-        """Drop what waits for a server, and what will come for it until it has another address."""
-        home = self._homes.pop(name, None)
-        if home is None:
-            return
-        self._gone[name] = home.address
-        self._drop(home.waiting.qsize())
-        if home.delivering:
-            home.delivering.cancel()
+        """Drop what waits for a server that has ended; what comes later waits for its successor."""
+        self._gave_up.pop(name, None)
+        self._forget(name)
 
     def send(self, name: str, message: ToHttp) -> None:
         """Have a message delivered, after those before it."""
-        home = self._homes.get(name)
-        if home is None:
-            home = self._unknown(name)
+        home = self._homes.get(name) or self._unnamed(name)
         if home is None:
             self._drop(1)
             return
         try:
             home.waiting.put_nowait(message)
         except asyncio.QueueFull:
-            _logger.warning("%s reads nothing: its requests are lost", name)
             self._drop(1)
-            self.lose(name)
+            self._give_up(name, "it reads nothing")
 
-    def _unknown(self, name: str) -> _Home | None:
-        unknown = sum(not home.address for home in self._homes.values())
-        if name in self._gone or unknown >= _MOST_UNKNOWN:
+    def _unnamed(self, name: str) -> _Home | None:
+        unnamed = sum(not home.address for home in self._homes.values())
+        if name in self._gave_up or unnamed >= _MOST_UNNAMED:
             return None
         return self._homes.setdefault(name, _Home(asyncio.Queue(_MOST_WAITING)))
+
+    def _give_up(self, name: str, reason: str) -> None:
+        _logger.warning("the requests of %s are lost: %s", name, reason)
+        self._gave_up[name] = self._homes[name].address
+        self._forget(name)
+
+    def _forget(self, name: str) -> None:
+        home = self._homes.pop(name, None)
+        if home:
+            self._drop(home.waiting.qsize())
+            if home.delivering:
+                home.delivering.cancel()
 
     async def _deliver(self, name: str, home: _Home, outbox: Outbox) -> None:
         try:
             while True:
                 await outbox.send(await home.waiting.get())
         except WorkFailed as error:
-            _logger.warning("%s is left out: %s", name, error)
-            home.delivering = None
-            self.lose(name)
+            home.delivering = None  # this task ends by itself
+            self._give_up(name, error.message)
         finally:
             outbox.close()
 

@@ -11,21 +11,24 @@ task                         consumes                      ends with
 ===========================  ============================  ==================================
 ``send_to_router``           what routes post              the process
 ``recv_from_detokenization`` the inbox                     the process
-``hear``                     the supervisor                ``Stop``, and everything with it
-uvicorn                      connections                   ``Stop``, open requests with 503
+``hear``                     the supervisor                the process
+uvicorn                      connections                   ``Drain``, when all are answered; ``Stop``
 ===========================  ============================  ==================================
 """
 
 import asyncio
 import contextlib
+import math
 import socket
 from collections.abc import Generator
+from pathlib import Path
 from typing import Any
 
 import uvicorn
 
-from asynckit.errors import AsynckitError, ConfigError, WorkFailed
+from asynckit.errors import ConfigError, WorkFailed
 from asynckit.models.config import ModelConfig
+from asynckit.serve.adapters import adapter_roots, given_adapters, weights_roots
 from asynckit.serve.api.access_log import LineWriter
 from asynckit.serve.api.app import build_app
 from asynckit.serve.api.errors import AsgiApp, unavailable
@@ -38,6 +41,7 @@ from asynckit.serve.messages import Abort, Drain, Generate, Lost, Peers, Served,
 from asynckit.serve.preparation.pool import Preparers
 from asynckit.serve.sockets import Inbox, Outbox, Sockets
 from asynckit.serve.streams import Streams
+from asynckit.serve.tracing import Tracer
 
 ROUTER, DETOKENIZER = "router", "detokenizer"
 MOST_UNSENT = 4096  # messages; the router takes them at once unless it hangs
@@ -56,12 +60,16 @@ async def run_http(assignment: Assignment) -> int:
     settings, preparers = assignment.serve, _preparers(assignment)
     async with Sockets(assignment.place) as sockets, Member(sockets, assignment) as member:
         inbox: Inbox[ToHttp] = sockets.inbox(assignment.unique_name, ToHttp)
-        ring = Ring(sockets)
+        tracer = _tracer(assignment)
+        ring = Ring(sockets, tracer)
         try:
             tokenizer = await preparers.start()
+            model = served_name(settings, assignment.model)
+            given = given_adapters(settings, assignment.engine, model)
             service = Service(
-                *(settings, assignment.name, served_name(settings, assignment.model), ring.streams),
-                *(preparers, tokenizer),
+                *(settings, assignment.name, model, ring.streams, preparers, tokenizer),
+                adapter_roots=adapter_roots(settings, given),
+                weights_roots=weights_roots(settings),
             )
             writer = LineWriter() if settings.access_log else None
             server = _uvicorn(build_app(service, writer), settings)
@@ -70,22 +78,23 @@ async def run_http(assignment: Assignment) -> int:
                     tasks.create_task(ring.send_to_router()),
                     tasks.create_task(recv_from_detokenization(inbox, ring.streams)),
                 )
-                serving = tasks.create_task(_serve(server, assignment.listening))
+                hearing = tasks.create_task(hear(member, ring, service, server))
                 await member.ready(inbox.address)
-                await hear(member, ring, service)
-                ring.streams.stop()
-                server.should_exit = True
-                await serving
-                for task in moving:
+                await _serve(server, assignment.listening)
+                for task in (*moving, hearing):
                     task.cancel()
             if writer:
                 writer.close()
-        except ExceptionGroup as group:
-            told = [error for error in group.exceptions if isinstance(error, AsynckitError)]
-            raise (told or group.exceptions)[0] from group
         finally:
             await preparers.close()
+            if tracer:
+                tracer.close()
     return 0
+
+
+def _tracer(assignment: Assignment) -> Tracer | None:
+    folder = assignment.serve.trace
+    return Tracer(Path(folder) / f"trace-{assignment.unique_name}.json") if folder else None
 
 
 def _preparers(assignment: Assignment) -> Preparers:
@@ -100,13 +109,13 @@ def served_name(settings: ServeConfig, model: ModelConfig) -> str:
 class Ring:
     """The way to the router, as long as both it and the detokenizer are there."""
 
-    def __init__(self, sockets: Sockets) -> None:
+    def __init__(self, sockets: Sockets, tracer: Tracer | None = None) -> None:
         self._sockets = sockets
         self._unsent: asyncio.Queue[ToRouter] = asyncio.Queue()
         self._addresses: dict[str, str] = {}
         self._gone: set[str] = set()  # addresses of processes that died; nobody binds them again
         self._router: Outbox | None = None
-        self.streams = Streams(self._post)
+        self.streams = Streams(self._post, tracer)
 
     def met(self, addresses: dict[str, str]) -> None:
         """These processes are ready."""
@@ -162,8 +171,8 @@ async def recv_from_detokenization(inbox: Inbox[ToHttp], streams: Streams) -> No
         streams.receive(await inbox.receive())
 
 
-async def hear(member: Member, ring: Ring, service: Service) -> None:
-    """Do what the supervisor says, until it says to stop."""
+async def hear(member: Member, ring: Ring, service: Service, server: uvicorn.Server) -> None:
+    """Do what the supervisor says."""
     while True:
         message = await member.hear()
         match message:
@@ -174,8 +183,10 @@ async def hear(member: Member, ring: Ring, service: Service) -> None:
                 ring.lost(message.name, message.reason)
             case Drain():
                 ring.streams.drain()
+                server.should_exit = True
             case Stop():
-                return
+                ring.streams.stop()
+                server.should_exit = True
 
 
 class _Server(uvicorn.Server):
@@ -189,9 +200,6 @@ class _Server(uvicorn.Server):
 
 def _uvicorn(app: AsgiApp, settings: ServeConfig) -> _Server:
     asgi: Any = app
-    if bool(settings.tls_cert) != bool(settings.tls_key):
-        missing = "serve.tls_key" if settings.tls_cert else "serve.tls_cert"
-        raise ConfigError("TLS needs a certificate and its key", where=missing, mend="set both or none")
     config = uvicorn.Config(
         asgi,
         http=BoundedProtocol,
@@ -202,7 +210,7 @@ def _uvicorn(app: AsgiApp, settings: ServeConfig) -> _Server:
         server_header=False,
         proxy_headers=False,
         timeout_keep_alive=IDLE_SECONDS,
-        timeout_graceful_shutdown=CLOSE_SECONDS,
+        timeout_graceful_shutdown=math.ceil(settings.drain_timeout) + CLOSE_SECONDS,
         h11_max_incomplete_event_size=settings.max_header_bytes,
         ssl_certfile=settings.tls_cert,
         ssl_keyfile=settings.tls_key,

@@ -325,7 +325,10 @@ class EngineState(_Part, frozen=True):
 
 
 class WasReset(_Message, frozen=True):
-    """The engine is empty; what it has that was not there when it was loaded."""
+    """The engine is empty; all adapters that it has, and the weights that it samples with.
+
+    ``weights`` is the folder of the last update, empty where there was none.
+    """
 
     number: int
     adapters: tuple[Adapter, ...]

@@ -11,19 +11,19 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disa
 from prometheus_client.exposition import generate_latest
 
 from asynckit.engine.request import Finish
+from asynckit.serve.api.page import FILES
 from asynckit.serve.messages import EngineState, Timing
 
 OTHER = "other"
 MOST_LABELS = 100  # of owners, processes and codes, which come from the server's own settings and code
 ROUTES = frozenset(
     {
-        "/",
+        *FILES,
         "/detokenize",
         "/docs",
         "/health",
         "/metrics",
         "/openapi.json",
-        "/page/{name}",
         "/ready",
         "/stats",
         "/tokenize",

@@ -139,6 +139,7 @@ class Sockets:
         self._context = zmq.asyncio.Context()
         self._context.max_sockets = 4096
         self._authenticator: AsyncioAuthenticator | None = None
+        self._open: list[zmq.asyncio.Socket] = []
 
     async def __aenter__(self) -> Self:
         if self.place.keys:
@@ -152,23 +153,25 @@ class Sockets:
     async def __aexit__(self, *_: object) -> None:
         if self._authenticator:
             self._authenticator.stop()
+        for socket in self._open:
+            socket.close()
         self._context.destroy(linger=0)
 
     def inbox(self, name: str, union: Any) -> Inbox[Any]:
         """Bind an inbox for the messages of ``union``."""
-        socket = self._context.socket(zmq.PULL)
+        socket = self._new(zmq.PULL)
         return Inbox(socket, bind(socket, self.place, name), union)
 
     def outbox(self, address: str) -> Outbox:
         """Connect to an inbox, which need not be there yet."""
-        socket = self._context.socket(zmq.PUSH)
+        socket = self._new(zmq.PUSH)
         configure(socket, self.place, server=False)
         socket.connect(address)
         return Outbox(socket, address)
 
     def dealer(self, address: str, identity: str = "") -> zmq.asyncio.Socket:
         """Connect a two-way socket."""
-        socket = self._context.socket(zmq.DEALER)
+        socket = self._new(zmq.DEALER)
         configure(socket, self.place, server=False)
         if identity:
             socket.routing_id = identity.encode()
@@ -177,8 +180,13 @@ class Sockets:
 
     def router(self, name: str) -> tuple[zmq.asyncio.Socket, str]:
         """Bind a socket that talks to many dealers; returns it with its address."""
-        socket = self._context.socket(zmq.ROUTER)
+        socket = self._new(zmq.ROUTER)
         return socket, bind(socket, self.place, name)
+
+    def _new(self, kind: int) -> zmq.asyncio.Socket:
+        self._open = [socket for socket in self._open if not socket.closed]
+        self._open.append(self._context.socket(kind))
+        return self._open[-1]
 
 
 class _OnlyRing:

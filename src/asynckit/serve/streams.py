@@ -27,6 +27,7 @@ from asynckit.serve.messages import (
     ToHttp,
     ToRouter,
 )
+from asynckit.serve.tracing import Tracer
 
 BACKSTOP_SECONDS = 10.0  # more than the router takes to say that a request's time is up
 _RESTARTING = "a part of the server is being restarted"
@@ -43,11 +44,13 @@ class Stream:
     """What the ring answers to one HTTP request; a context manager that ends it.
 
     Attributes:
+        owner: whose request it is.
         places: position of each message among those of the request, by id.
     """
 
-    def __init__(self, streams: "Streams", samples: Mapping[str, int]) -> None:
+    def __init__(self, streams: "Streams", samples: Mapping[str, int], owner: str = "") -> None:
         self._streams = streams
+        self.owner = owner
         self._left = dict(samples)  # pieces of each id that will carry its end
         self.places = {id_: place for place, id_ in enumerate(samples)}
         self._pieces: list[Piece] = []
@@ -139,10 +142,12 @@ class Streams:
 
     Args:
         post: hands a message to whoever sends it to the router; never waits.
+        tracer: draws what requests went through.
     """
 
-    def __init__(self, post: Callable[[ToRouter], None]) -> None:
+    def __init__(self, post: Callable[[ToRouter], None], tracer: Tracer | None = None) -> None:
         self._post = post
+        self._tracer = tracer
         self._open: dict[str, Stream] = {}
         self._closed: ApiError | None = unavailable("the server is starting", code="starting")
         self._draining = False
@@ -172,7 +177,8 @@ class Streams:
             assert problem
             raise problem
         samples = dict(map(_parts, messages))
-        stream = Stream(self, samples)
+        first = messages[0]
+        stream = Stream(self, samples, first.owner if isinstance(first, Generate) else "")
         stream.start(seconds)
         self._open.update(dict.fromkeys(samples, stream))
         try:
@@ -195,6 +201,8 @@ class Streams:
                 stream = self._open.get(text.id)
                 if stream:
                     stream.put(text)
+                    if self._tracer and text.timing:
+                        self._tracer.request(text.id, stream.owner, text.timing, text.finish or "")
             return
         stream = self._open.pop(message.id, None)
         if stream and isinstance(message, Answered):

@@ -49,6 +49,7 @@ configs = st.builds(
     EngineConfig,
     max_running=st.integers(1, 9),
     max_step_tokens=st.sampled_from([1, 3, 8, 16, 64]),
+    prefill_chunk=st.sampled_from([None, None, 1, 4, 12]),
     max_model_len=st.just(72),
     block_size=st.sampled_from([1, 4, 16]),
     kv_cache_tokens=st.sampled_from([None, 80, 96, 160, 400]),

@@ -194,6 +194,32 @@ def test_adapters_take_turns_where_room_is_short(
     assert engine.statistics().kv_usage == 0
 
 
+def test_prefetched_adapters_equal_merged_models(
+    tiny_llama: Path, folders: dict[str, Path], expected: Callable[..., list[int]]
+) -> None:
+    """Read ahead at random, with room for two or three of eight, while others run and come and go."""
+    sizes = sum(t.numel() * 4 for t in load_file(folders["r8"] / "adapter_model.safetensors").values())
+    engine = load(tiny_llama, max_loras=2, lora_bytes=int(3.5 * sizes), max_running=4)
+    for name, folder in folders.items():
+        engine.adapters.register(name, folder)
+    generator = random.Random(5)  # noqa: S311 - reproducible
+    wanted = [(name, prompt) for prompt in prompts(3, seed=6) for name in (*folders, None)]
+    waiting = list(enumerate(wanted))
+    events = defaultdict(list)
+    while waiting or engine.has_work():
+        if waiting and engine.statistics().waiting < 2:
+            index, (adapter, prompt) = waiting.pop(0)
+            engine.add(Request(str(index), prompt, GREEDY, adapter=adapter))
+        for _, (soon, _) in waiting[: generator.randint(0, 3)]:
+            engine.adapters.prefetch(soon or "")
+        for event in engine.step():
+            events[event.request_id].append(event)
+        assert engine.adapters.statistics().loaded_bytes <= 3.5 * sizes
+    assert [tokens_of(events[str(index)]) for index in range(len(wanted))] == [expected(*w) for w in wanted]
+    statistics = engine.adapters.statistics()
+    assert 0 < statistics.prefetched <= statistics.loads
+
+
 def test_who_waits_for_a_slot_gets_the_next_one(tiny_llama: Path, folders: dict[str, Path]) -> None:
     """Requests for a loaded adapter don't starve one for another; base requests pass meanwhile."""
     engine = load(tiny_llama, max_loras=1, max_running=4)
@@ -247,8 +273,10 @@ def test_without_arithmetic_adapters_change_nothing_but_are_loaded(
     for name in ("r4", "r8"):
         engine.adapters.register(name, folders[name])
     prompt = prompts(1)[0]
-    assert run(engine, [("r4", prompt), ("r8", prompt)]) == [expected(None, prompt)] * 2
-    assert engine.adapters.statistics().swaps == 2
+    wanted = [("r4", prompt), ("r8", prompt), ("r4", prompt)]
+    assert run(engine, wanted) == [expected(None, prompt)] * 3
+    statistics = engine.adapters.statistics()
+    assert (statistics.loads, statistics.swaps) == (2, 3)
 
 
 def test_without_swapping_all_adapters_stay_loaded(

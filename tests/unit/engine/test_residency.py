@@ -60,6 +60,31 @@ def test_who_was_unused_for_longest_goes_first() -> None:
     assert residency.plan(2, 10, {3}) == Change()
 
 
+@given(
+    loaded=st.lists(st.sampled_from(sorted(SIZES)), unique=True),
+    room=st.integers(5, 60),
+    busy=st.sets(st.sampled_from(sorted(SIZES))),
+    number=st.sampled_from(sorted(SIZES)),
+)
+def test_memory_alone_is_planned_without_slots(
+    loaded: list[int], room: int, busy: set[int], number: int
+) -> None:
+    """What is read ahead needs no slot; the limit holds and the busy stay."""
+    residency = Residency(1, room)
+    for other in loaded:
+        if residency.used + SIZES[other] <= room:
+            residency.load(other, SIZES[other])
+    change = residency.plan_memory(number, SIZES[number], busy)
+    if change is None:
+        assert sum(SIZES[other] for other in residency.members if other in busy) + SIZES[number] > room
+        return
+    assert change.unslot is None
+    assert not busy.intersection(change.unload)
+    for other in change.unload:
+        residency.unload(other)
+    assert residency.is_loaded(number) or residency.used + SIZES[number] <= room
+
+
 def test_without_limits_nobody_leaves() -> None:
     """Every adapter gets memory and a slot of its own."""
     residency = Residency(None, None)

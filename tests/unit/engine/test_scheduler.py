@@ -17,12 +17,15 @@ BLOCK = 4
 LONGEST = 40
 
 
-def make(max_running: int = 4, max_step_tokens: int = 8, pool: int = 24) -> Scheduler:
+def make(
+    max_running: int = 4, max_step_tokens: int = 8, pool: int = 24, prefill_chunk: int | None = None
+) -> Scheduler:
     return Scheduler(
         BlockPool(pool, block_size=BLOCK),
         max_running=max_running,
         max_step_tokens=max_step_tokens,
         max_model_len=LONGEST,
+        prefill_chunk=prefill_chunk,
     )
 
 
@@ -188,16 +191,24 @@ events = st.lists(
 
 
 @settings(max_examples=150, deadline=None)
-@given(arrivals(), events, st.integers(1, 6), st.integers(1, 40), st.integers(LONGEST // BLOCK, 24))
+@given(
+    arrivals(),
+    events,
+    st.integers(1, 6),
+    st.integers(1, 40),
+    st.integers(LONGEST // BLOCK, 24),
+    st.one_of(st.none(), st.integers(1, 40)),
+)
 def test_whatever_happens_every_sequence_ends_once_with_its_own_past(
     arriving: list[list[Sequence]],
     script: list[tuple[Event, int]],
     max_running: int,
     budget: int,
     size: int,
+    prefill_chunk: int | None,
 ) -> None:
     """Arrivals, aborts, failures, priorities, preemption, shared prefixes and new weights in any order."""
-    scheduler = make(max_running, budget, size)
+    scheduler = make(max_running, budget, size, prefill_chunk)
     simulation = Simulation(scheduler)
     everyone = [s for group in arriving for s in group]
     most = len(script) + (2 + len(script)) * sum(map(scheduler.longest, everyone)) + len(arriving)
@@ -208,9 +219,13 @@ def test_whatever_happens_every_sequence_ends_once_with_its_own_past(
             break
         ended += happen(*script.pop(0), simulation, arriving) if script else []
         simulation.check()
+        decoding = {s for s in scheduler.running() if s.pending == 1}
         plan = scheduler.plan()
         assert plan.chunks or not scheduler.has_work(), "work without a plan would wait for ever"
         assert sum(chunk.length for chunk in plan.chunks) <= budget
+        prefills = [c.length for c in plan.chunks if c.length > 1 or c.sequence not in decoding]
+        if prefill_chunk and len(prefills) < len(plan.chunks):
+            assert sum(prefills) <= prefill_chunk
         assert scheduler.statistics().running <= max_running
         simulation.forward(plan)
         ended += advance(scheduler, plan)
@@ -285,6 +300,18 @@ def test_a_long_prompt_is_prefilled_in_chunks_beside_decoding() -> None:
         [("short", 1), ("long", 7)],
         [("short", 1), ("long", 6)],
     ]
+
+
+def test_a_long_prompt_takes_small_chunks_only_while_others_decode() -> None:
+    """Who generates waits for a chunk at most; alone, a prompt is computed as fast as can be."""
+    scheduler = make(max_running=4, max_step_tokens=12, prefill_chunk=3)
+    scheduler.add(sequences_of("a", prompt=12, max_tokens=3))
+    assert step(scheduler) == [("a", 12)]
+    scheduler.add(sequences_of("b", prompt=30, max_tokens=2))
+    assert step(scheduler) == [("a", 1), ("b", 3)]
+    assert step(scheduler) == [("a", 1), ("b", 3)]
+    assert step(scheduler) == [("b", 12)]
+    assert step(scheduler) == [("b", 12)]
 
 
 @pytest.mark.parametrize("budget", [1, 2, 3, 4, 6])

@@ -47,3 +47,20 @@ def test_text_is_cut_at_the_stop_that_ended_it() -> None:
     assert cut_at_stop("one two th", ("two", "x")) == "one "
     assert cut_at_stop("a. b. c.", (".",)) == "a. b. c"
     assert cut_at_stop("one", ("two",)) == "one"
+
+
+def test_a_stop_string_that_was_allowed_to_pass_is_not_found_again(
+    tokenizer: PreTrainedTokenizerBase,
+) -> None:
+    """min_tokens let it pass; it is still in the text that longer stop strings are looked for in."""
+    watch = StopStrings(("b", "a long stop string"), tokenizer.decode)
+    assert [watch.push(token) for token in tokenizer("abc")["input_ids"]] == [False, True, False]
+
+
+def test_a_long_run_of_half_characters_is_known_soon(tokenizer: PreTrainedTokenizerBase) -> None:
+    """Bytes that can't become a character any more are text, so a stop string after them is found."""
+    half = tokenizer("🦊")["input_ids"][-1]
+    incremental = IncrementalText(tokenizer.decode)
+    assert sum(len(incremental.push(half)) for _ in range(100)) == 97
+    assert "".join(incremental.push(token) for token in tokenizer("stop")["input_ids"]).endswith("stop")
+    assert incremental.finish() == ""

@@ -14,6 +14,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+from asynckit.cluster.config import RayConfig
 from asynckit.engine.config import EngineConfig, SamplingParams
 from asynckit.engine.simulated_config import SimulatedConfig
 from asynckit.errors import InputError
@@ -22,7 +23,6 @@ from asynckit.rollout.config import (
     AsyncTrainingConfig,
     LearnerConfig,
     PromptsConfig,
-    RayConfig,
     RewardConfig,
     RolloutConfig,
 )

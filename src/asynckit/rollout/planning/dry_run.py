@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from asynckit.cluster.config import RayConfig
 from asynckit.engine.admission import check_room
 from asynckit.engine.config import EngineConfig, SamplingParams
 from asynckit.engine.request import Request
@@ -24,7 +25,6 @@ from asynckit.rollout.config import (
     AsyncTrainingConfig,
     LearnerConfig,
     PromptsConfig,
-    RayConfig,
     RewardConfig,
     RolloutConfig,
 )

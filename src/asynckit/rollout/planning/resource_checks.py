@@ -8,12 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from asynckit.cluster.config import RayConfig
+from asynckit.cluster.connection import connect, disconnect
 from asynckit.engine.config import EngineConfig, SamplingParams
 from asynckit.engine.memory import available_bytes
 from asynckit.errors import DependencyError
 from asynckit.models.local import LocalModel, weight_files
-from asynckit.rollout.cluster import connect, disconnect, refuse_shortage, replica_resources
-from asynckit.rollout.config import RayConfig, RolloutConfig
+from asynckit.rollout.cluster import refuse_shortage, replica_resources
+from asynckit.rollout.config import RolloutConfig
 from asynckit.rollout.engines.openai_engine import OpenAIGenerator
 from asynckit.rollout.engines.openai_servers import server_urls
 from asynckit.rollout.engines.vllm_engine import require_vllm

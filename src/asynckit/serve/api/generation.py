@@ -56,10 +56,11 @@ async def text_ids(
     service: Service, texts: Sequence[str], *, add_special_tokens: bool, param: str
 ) -> tuple[tuple[int, ...], ...]:
     """Token ids of texts; raises ApiError for one that is too long for the model, before it is tokenized."""
-    longest = room_for(service.loaded_facts()) * service.tokenizer.longest_token
+    room = room_for(service.loaded_facts())
+    longest = room * service.tokenizer.longest_token
     for text in texts:
         if len(text) > longest:
-            raise too_long(f"a text of {len(text)} characters is too long for this model", param)
+            raise too_long(f"a text of {len(text)} characters does not fit in {room} tokens", param)
     prepared = await service.preparers.prepare(Encode(tuple(texts), add_special_tokens))
     return prepared.ids
 

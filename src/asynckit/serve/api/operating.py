@@ -1,12 +1,15 @@
 """Routes for whoever runs the server: adapters, weights, health, metrics, statistics."""
 
 import asyncio
+from collections.abc import Sequence
+from pathlib import Path
 
 import msgspec
 from starlette.responses import Response
 
+from asynckit.errors import InputError
+from asynckit.serve.adapters import allowed_folder, check_name
 from asynckit.serve.api.errors import ApiError, JsonResponse, unavailable
-from asynckit.serve.api.folders import adapter_folder, allowed_folder
 from asynckit.serve.api.schemas.other import LoadAdapterRequest, UnloadAdapterRequest, UpdateWeightsRequest
 from asynckit.serve.api.service import Service
 from asynckit.serve.messages import (
@@ -27,13 +30,11 @@ STATE_SECONDS = 15.0
 async def load_adapter(service: Service, body: LoadAdapterRequest) -> Response:
     """Let requests name an adapter; raises ApiError."""
     _check_lora(service)
-    if body.lora_name == service.model:
-        raise ApiError(400, "that is the model's own name", param="lora_name")
-    settings = service.settings
-    roots = (*settings.lora_roots, *([settings.lora_dir] if settings.lora_dir else ()))
-    folder = await asyncio.to_thread(adapter_folder, body.lora_path, roots)
+    if problem := check_name(body.lora_name, service.model):
+        raise ApiError(400, problem, param="lora_name")
+    folder = await _allowed(body.lora_path, service.adapter_roots, "lora_path")
     call = LoadAdapter(new_id(), service.home, body.lora_name, str(folder))
-    await service.call(call, settings.request_timeout)
+    await service.call(call, service.settings.request_timeout)
     return JsonResponse({"message": f"adapter {body.lora_name!r} is loaded"})
 
 
@@ -52,11 +53,17 @@ def _check_lora(service: Service) -> None:
 
 async def update_weights(service: Service, body: UpdateWeightsRequest) -> Response:
     """Sample with other weights from now on; raises ApiError."""
-    roots = service.settings.weights_roots
-    folder = await asyncio.to_thread(allowed_folder, body.path, roots, "serve.weights_roots", "path")
+    folder = await _allowed(body.path, service.weights_roots, "path")
     call = UpdateWeights(new_id(), service.home, body.version, str(folder), body.on_update)
     await service.call(call, service.settings.request_timeout)
     return JsonResponse({"message": f"the weights have version {body.version}"})
+
+
+async def _allowed(folder: str, roots: Sequence[Path], param: str) -> Path:
+    try:
+        return await asyncio.to_thread(allowed_folder, folder, roots)
+    except InputError as error:
+        raise ApiError(403, str(error), code="folder_not_allowed", param=param) from error
 
 
 async def state_of(service: Service, seconds: float = STATE_SECONDS) -> State:

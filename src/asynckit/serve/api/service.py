@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import Coroutine
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, TypeVar
 
 from starlette.requests import Request as HttpRequest
@@ -31,6 +32,7 @@ class Service:
         preparers: chat template and tokenizer.
         tokenizer: what they said of them.
         grammars: tries grammars.
+        adapter_roots, weights_roots: what adapters and weights may be loaded from while it runs.
         facts: of the engine; None until one is loaded.
         created: when the server began to serve the model, in seconds since 1970.
     """
@@ -42,6 +44,8 @@ class Service:
     preparers: Preparers
     tokenizer: Loaded
     grammars: GrammarChecks = field(default_factory=GrammarChecks)
+    adapter_roots: tuple[Path, ...] = ()
+    weights_roots: tuple[Path, ...] = ()
     facts: Facts | None = None
     created: int = field(default_factory=lambda: int(time.time()))
 

@@ -10,9 +10,10 @@ const plain = new Set(); // models that can't chat: they go on from a text
 let running = null; // AbortController of the answer that is being written
 
 class Problem extends Error {
-  constructor(message, status = 0) {
+  constructor(message, status = 0, code = "") {
     super(message);
     this.status = status;
+    this.code = code;
   }
 }
 
@@ -35,14 +36,15 @@ async function call(path, { body, signal } = {}) {
 
 async function problemOf(response) {
   const text = await response.text().catch(() => "");
-  let said = "";
+  let said = {};
   try {
-    said = JSON.parse(text).error.message;
+    said = JSON.parse(text).error ?? {};
   } catch {
-    said = `The server answered with status ${response.status}.`; // no body of ours: a proxy, say
+    // no body of ours: a proxy, say
   }
+  const message = said.message ?? `The server answered with status ${response.status}.`;
   const again = response.headers.get("retry-after");
-  return new Problem(again ? `${said} Try again in ${again} s.` : String(said), response.status);
+  return new Problem(again ? `${message}; try again in ${again} s` : message, response.status, said.code);
 }
 
 // The data of each server-sent event; ends at [DONE].
@@ -86,7 +88,7 @@ async function begin(model, signal) {
   try {
     return await call(plain.has(model) ? "v1/completions" : "v1/chat/completions", { body: question(model), signal });
   } catch (error) {
-    if (error.status !== 400 || plain.has(model) || !/chat.?template/i.test(error.message)) throw error;
+    if (error.code !== "no_chat_template") throw error;
     plain.add(model);
     return begin(model, signal);
   }
@@ -140,7 +142,7 @@ async function receive(model, turn) {
 }
 
 function take(event, answer, begun) {
-  if (event.error) throw new Problem(event.error.message, event.error.code);
+  if (event.error) throw new Problem(event.error.message);
   const [choice] = event.choices ?? [];
   const piece = choice?.delta?.content ?? choice?.text ?? "";
   if (piece) {
@@ -171,7 +173,7 @@ function finish(turn, answer, seconds) {
   const facts = [`${tokens} token${tokens === 1 ? "" : "s"}`];
   if (tokens > 1 && after > 0) facts.push(`${round((tokens - 1) / after)} tokens/s`);
   facts.push(`first after ${round(answer.first)} s`);
-  if (answer.finish === "length") facts.push("cut at the most tokens");
+  if (answer.finish === "length") facts.push("cut off, the most tokens are reached");
   else if (answer.finish && answer.finish !== "stop") facts.push(answer.finish);
   const footer = make("footer", "", "");
   footer.append(make("span", "", facts.join(" · ")));
@@ -259,7 +261,7 @@ function fit() {
   element("send").disabled = !text.value.trim() || element("model").disabled;
 }
 
-const round = (value) => (value >= 100 ? String(Math.round(value)) : value >= 10 ? value.toFixed(1) : value.toFixed(2));
+const round = (value) => value.toFixed(value >= 100 || value === 0 ? 0 : value >= 10 ? 1 : 2);
 
 // ---- models and access
 
@@ -332,7 +334,7 @@ function note(state, now) {
   }
   draw("throughput", [history.throughput], 10, [[round(speed), " tokens/s"]]);
   draw("requests", [history.running, history.waiting], 4, [[state.running, " running, ", "key"], [state.waiting, " waiting", "key second"]]);
-  draw("cache", [history.cache], 100, [[round(100 * state.kv_usage), " %"]]);
+  draw("cache", [history.cache], 100, [[(100 * state.kv_usage).toFixed(1), " %"]]);
   const version = state.version ? ` · weights ${state.version}` : "";
   element("facts").textContent = `${state.finished.toLocaleString("en")} requests and ${state.generated_tokens.toLocaleString("en")} tokens in ${span(state.uptime)}${version}`;
 }

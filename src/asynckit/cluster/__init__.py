@@ -1,0 +1,1 @@
+"""The Ray cluster, for whoever spreads work over one."""

@@ -1,0 +1,1 @@
+"""What the router decides, without sockets: who is next, which replica, and how every request ends."""

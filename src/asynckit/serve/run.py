@@ -1,0 +1,178 @@
+"""From the settings to a server that runs until it is asked to stop."""
+
+import asyncio
+import ipaddress
+import json as json_text
+import ssl
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from asynckit import console
+from asynckit.cluster.config import RayConfig
+from asynckit.cluster.connection import connect, disconnect
+from asynckit.engine.config import EngineConfig
+from asynckit.engine.simulated_config import SimulatedConfig
+from asynckit.errors import ConfigError, Interrupted, UsageError, WorkFailed
+from asynckit.models.config import ModelConfig
+from asynckit.models.resolve import resolve_model, resolve_tokenizer
+from asynckit.serve.adapters import adapter_roots, given_adapters, weights_roots
+from asynckit.serve.config import ServeConfig
+from asynckit.serve.hosts import RayCluster, ThisMachine, share_machine
+from asynckit.serve.supervisor import Job, Supervisor, listen
+
+_CHECK_PROMPT = "Say hello."
+
+
+def run_server(
+    *,
+    serve: ServeConfig,
+    model: ModelConfig,
+    engine: EngineConfig,
+    simulated: SimulatedConfig,
+    ray: RayConfig,
+    check: bool,
+    json: bool,
+    quiet: bool,
+    verbose: bool,
+) -> dict[str, Any] | None:
+    """Serve until Ctrl-C or SIGTERM.
+
+    ``check`` answers one request and stops; ``json`` prints one JSON document when the server is ready, and
+    ``quiet`` keeps that to itself.
+
+    Returns:
+        What the one request brought, if ``check``.
+
+    Raises:
+        AsynckitError: the settings, the model or the machine forbid it, or a process gave up.
+        Interrupted: it was asked to stop twice, or what ran could not end in time.
+    """
+    refuse_unsafe(serve)
+    serve = replace(serve, name=serve.name or model.name)
+    adapter_roots(serve, given_adapters(serve, engine, str(serve.name)))
+    weights_roots(serve)
+    here = _local(model, serve.engine, quiet=quiet)
+    with listen(serve) as listening:
+        url = _url(serve, listening.getsockname()[1])
+        if ray.address == "local":
+            engine = share_machine(serve, engine)
+            job = Job(serve, here, here, engine, simulated, listening, ThisMachine(), verbose=verbose)
+            return asyncio.run(_supervise(job, url, check=check, json=json, quiet=quiet))
+        connect(ray)
+        try:
+            cluster = RayCluster(serve, engine)
+            serve = replace(serve, transport="tcp")
+            job = Job(serve, here, model, engine, simulated, listening, cluster, cluster.address, verbose)
+            return asyncio.run(_supervise(job, url, check=check, json=json, quiet=quiet))
+        finally:
+            disconnect()
+
+
+async def _supervise(job: Job, url: str, *, check: bool, json: bool, quiet: bool) -> dict[str, Any] | None:
+    began = time.monotonic()
+    found: list[dict[str, Any]] = []
+
+    async def use() -> None:
+        seconds = time.monotonic() - began
+        if check:
+            found.append(await asyncio.to_thread(_ask, job.serve, url, seconds))
+            return
+        document = {"url": url, "model": job.serve.name, "ready_seconds": round(seconds, 2)}
+        if json:
+            sys.stdout.write(json_text.dumps(document) + "\n")
+            sys.stdout.flush()
+        elif not quiet:
+            console.print_note(f"serving {job.serve.name} at {url}/v1 (ready after {seconds:.1f} s)")
+        await asyncio.Event().wait()
+
+    whole = await Supervisor(job).run(use)
+    if check and found:
+        return found[0]
+    if not whole:
+        raise Interrupted("stopped before every request had ended", mend="")
+    return None
+
+
+def _ask(serve: ServeConfig, url: str, seconds: float) -> dict[str, Any]:
+    """Send one request, as a client would; returns what came of it."""
+    import httpx2
+
+    trust: Any = True
+    if serve.tls_cert:  # our own certificate, by its file: its name need not be this address's
+        trust = ssl.create_default_context(cafile=serve.tls_cert)
+        trust.check_hostname = False
+    headers = {"Authorization": f"Bearer {serve.api_keys[0]}"} if serve.api_keys else {}
+    body = {"model": serve.name, "prompt": _CHECK_PROMPT, "max_tokens": 16, "temperature": 0}
+    sent = time.monotonic()
+    with httpx2.Client(verify=trust, timeout=serve.request_timeout + 10, trust_env=False) as client:
+        answer = client.post(f"{url}/v1/completions", json=body, headers=headers)
+    took = time.monotonic() - sent
+    if answer.status_code != 200:
+        raise WorkFailed(
+            f"the server answered {answer.status_code}: {answer.text[:500]}", where="asynckit serve --check"
+        )
+    document = answer.json()
+    text, tokens = document["choices"][0]["text"], document["usage"]["completion_tokens"]
+    return {
+        "model": serve.name,
+        "ready_seconds": round(seconds, 2),
+        "request_seconds": round(took, 3),
+        "tokens": tokens,
+        "text": text,
+    }
+
+
+def refuse_unsafe(serve: ServeConfig) -> None:
+    """Find settings that would open the server to strangers or can't work, before anything starts.
+
+    Raises:
+        UsageError, ConfigError: with the mend.
+    """
+    if not _is_loopback(serve.host) and not serve.api_keys and not serve.open_to_all:
+        raise UsageError(
+            f"{serve.host} is reached from other machines, and no API key is set",
+            where="--host",
+            mend="give one with --api-key, or say serve.open_to_all=true",
+        )
+    if bool(serve.tls_cert) != bool(serve.tls_key):
+        raise ConfigError(
+            "a certificate and its key belong together",
+            where="serve.tls_cert" if serve.tls_key else "serve.tls_key",
+            mend="set both",
+        )
+    for setting in ("tls_cert", "tls_key"):
+        path = getattr(serve, setting)
+        if path and not Path(path).expanduser().is_file():
+            raise ConfigError(f"there is no file {path}", where=f"serve.{setting}", mend="name a PEM file")
+    weak = [key for key in (*serve.api_keys, serve.admin_key or "x" * 8) if len(key) < 8]
+    if weak:
+        raise ConfigError(
+            "a key must have 8 characters or more",
+            where="--api-key",
+            mend="`openssl rand -hex 24` makes a good one",
+        )
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _local(model: ModelConfig, engine: str, *, quiet: bool) -> ModelConfig:
+    """The same model by its place on this machine, found once for all processes."""
+    folder = resolve_tokenizer(model, progress=not quiet)
+    if engine == "simulated":
+        return replace(model, tokenizer=str(folder))
+    local = resolve_model(model, progress=not quiet)
+    return replace(model, name=str(local.path), tokenizer=str(folder) if model.tokenizer else None)
+
+
+def _url(serve: ServeConfig, port: int) -> str:
+    scheme = "https" if serve.tls_cert else "http"
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(serve.host, serve.host)  # noqa: S104 - as reached from here
+    return f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}"
