@@ -178,10 +178,7 @@ async def test_adapters_from_allowed_folders_only(tokenizer_folder: Path, tmp_pa
         (outside / name).touch()
         (bad / name).symlink_to(outside / name)
     (root / "link").symlink_to(outside)
-    (root / "pickled").mkdir()
-    (root / "pickled/adapter_config.json").touch()
-    (root / "pickled/adapter_model.bin").touch()
-    statuses = {"good": 200, "bad": 403, "link": 403, "../outside": 403, "": 403, "none": 400, "pickled": 400}
+    statuses = {"good": 200, "bad": 403, "link": 403, "../outside": 403, "": 403, "none": 403}
     settings: dict[str, Any] = {
         "admin_key": "root",
         "lora_roots": (str(root),),
