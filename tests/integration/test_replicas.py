@@ -12,8 +12,6 @@ import ray
 from ray import cloudpickle
 from ray_head import joined
 
-from asynckit.cluster.config import RayConfig
-from asynckit.cluster.connection import connect, disconnect
 from asynckit.config.load import load_config
 from asynckit.rollout import replicas
 from asynckit.rollout.backlog import Backlog

@@ -10,8 +10,6 @@ from pathlib import Path
 import pytest
 from ray_head import joined
 
-from asynckit.cluster.config import RayConfig
-from asynckit.cluster.connection import connect, disconnect
 from asynckit.errors import InputError
 from asynckit.rollout.config import RewardConfig
 from asynckit.rollout.prompting.prompts import Prompt

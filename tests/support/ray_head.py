@@ -49,8 +49,8 @@ def ray_head() -> Iterator[dict[str, str]]:
 @contextmanager
 def joined(access: dict[str, str]) -> Iterator[None]:
     """This process as one that uses such a Ray."""
-    from asynckit.rollout.cluster import connect, disconnect
-    from asynckit.rollout.config import RayConfig
+    from asynckit.cluster.config import RayConfig
+    from asynckit.cluster.connection import connect, disconnect
 
     connect(RayConfig(address=access["ASYNCKIT_RAY__ADDRESS"]))
     try:
@@ -61,8 +61,8 @@ def joined(access: dict[str, str]) -> Iterator[None]:
 
 def serve() -> None:
     """Be that Ray."""
-    from asynckit.rollout.cluster import connect, disconnect
-    from asynckit.rollout.config import RayConfig
+    from asynckit.cluster.config import RayConfig
+    from asynckit.cluster.connection import connect, disconnect
 
     connect(RayConfig(num_cpus=CPUS))
     import ray

@@ -15,7 +15,8 @@ from asynckit.engine.request import Request
 from asynckit.errors import ConfigError
 from asynckit.rollout.engines.openai_wire import LogprobsAfter, ServedModel, body_of, completion_of
 from asynckit.serve import http_protocol
-from asynckit.serve.messages import GetState, LoadAdapter, Peers, UpdateWeights
+from asynckit.serve.control_messages import Peers
+from asynckit.serve.messages import GetState, LoadAdapter, UpdateWeights
 
 ASK = {"model": "tiny", "prompt": "the"}
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from asynckit.cluster.config import RayConfig
+from asynckit.cluster.connection import connect
 from asynckit.errors import DependencyError
-from asynckit.rollout.cluster import connect
-from asynckit.rollout.config import RayConfig
 
 
 @pytest.fixture
