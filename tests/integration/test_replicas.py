@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import ray
 from ray import cloudpickle
+from ray_head import joined
 
 from asynckit.cluster.config import RayConfig
 from asynckit.cluster.connection import connect, disconnect
@@ -62,13 +63,12 @@ class Rollouter:
 
 
 @pytest.fixture
-def _ray(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def _ray(monkeypatch: pytest.MonkeyPatch, shared_ray: dict[str, str]) -> Iterator[None]:
     """A Ray of two CPUs, whose workers know this module's rollouter."""
     cloudpickle.register_pickle_by_value(sys.modules[__name__])
     monkeypatch.setattr(replicas, "FullyAsyncRollouter", Rollouter)
-    connect(RayConfig(num_cpus=2))
-    yield
-    disconnect()
+    with joined(shared_ray):
+        yield
     cloudpickle.unregister_pickle_by_value(sys.modules[__name__])
 
 

@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
+from ray_head import joined
 
 from asynckit.cluster.config import RayConfig
 from asynckit.cluster.connection import connect, disconnect
@@ -71,10 +72,9 @@ class Judge:
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _ray() -> Iterator[None]:
-    connect(RayConfig(num_cpus=1))
-    yield
-    disconnect()
+def _ray(shared_ray: dict[str, str]) -> Iterator[None]:
+    with joined(shared_ray):
+        yield
 
 
 @pytest.fixture

@@ -10,18 +10,30 @@ from typing import Any
 
 import httpx2
 import pytest
-from processes import family
-from served import Served, served
+from served import Served, served, until_gone
 
 CLIENTS = 64
+SLOW = ["--engine", "simulated", "simulated.vocabulary=300"]  # a stream of 400 tokens takes 8 s or more
 PARTS = ["http", "router", "worker", "detokenizer"]
-LONG = {"prompt": "0 1 2 3", "max_tokens": 400, "ignore_eos": True, "stream": True, "temperature": 1.0}
+LONG = {
+    "model": "tiny",
+    "prompt": "0 1 2 3",
+    "max_tokens": 400,
+    "ignore_eos": True,
+    "stream": True,
+    "temperature": 1.0,
+}
 
 
 @pytest.fixture(scope="module")
 def server(tiny_llama: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     """A server with a tiny model that notices silence soon and puts up with many deaths."""
-    settings = ["serve.heartbeat_timeout=2", "serve.max_restarts=100", "serve.access_log=false"]
+    settings = [
+        "serve.name=tiny",
+        "serve.heartbeat_timeout=2",
+        "serve.max_restarts=100",
+        "serve.access_log=false",
+    ]
     with served(tmp_path_factory.mktemp("chaos"), "--model", str(tiny_llama), *settings) as found:
         yield found
 
@@ -150,9 +162,9 @@ async def test_the_end_of_the_supervisor_is_the_end_of_all(
     tiny_llama: Path, tmp_path: Path, blow: signal.Signals
 ) -> None:
     """Whatever ends it, no process is left; asked politely, it lets what runs end first."""
-    with served(tmp_path, "--model", str(tiny_llama)) as server:
+    with served(tmp_path, "--model", str(tiny_llama), "serve.name=tiny", *SLOW) as server:
         async with client_of(server) as client:
-            asked = asyncio.create_task(stream(client, max_tokens=100))
+            asked = asyncio.create_task(stream(client))
             await until_running(client)
             server.process.send_signal(blow)
             end = await asked
@@ -161,14 +173,12 @@ async def test_the_end_of_the_supervisor_is_the_end_of_all(
             assert end != "done"
         else:
             assert (code, end) == (0, "done")
-        async with asyncio.timeout(10):
-            while family(server.mark):  # noqa: ASYNC110 - the kernel knows
-                await asyncio.sleep(0.05)
+        await asyncio.to_thread(until_gone, server.mark)
 
 
 async def test_asked_twice_it_stops_at_once(tiny_llama: Path, tmp_path: Path) -> None:
     """Whoever still waits hears that the server stops."""
-    with served(tmp_path, "--model", str(tiny_llama)) as server:
+    with served(tmp_path, "--model", str(tiny_llama), "serve.name=tiny", *SLOW) as server:
         async with client_of(server) as client:
             asked = [asyncio.create_task(stream(client)) for _ in range(64)]
             await until_running(client)
@@ -180,7 +190,7 @@ async def test_asked_twice_it_stops_at_once(tiny_llama: Path, tmp_path: Path) ->
 
 async def test_a_part_that_keeps_dying_ends_the_server(tiny_llama: Path, tmp_path: Path) -> None:
     """With an exit code and the part's name, rather than by trying for ever."""
-    with served(tmp_path, "--model", str(tiny_llama), "serve.max_restarts=0") as server:
+    with served(tmp_path, "--model", str(tiny_llama), "serve.name=tiny", "serve.max_restarts=0") as server:
         os.kill(server.pids("detokenizer")[0], signal.SIGKILL)
         assert await asyncio.to_thread(server.process.wait, 60) == 1
         assert "detokenizer" in server.log.read_text()

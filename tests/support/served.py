@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,7 +14,7 @@ from pathlib import Path
 
 from processes import family
 
-START_SECONDS = 120
+GONE_SECONDS = 10
 
 
 @dataclass(frozen=True)
@@ -71,8 +72,15 @@ def served(folder: Path, *arguments: str) -> Iterator[Served]:
                 process.wait(10)
         if process.stdout:
             process.stdout.close()
-        left = family(mark)
-        assert not left, left
+        until_gone(mark)
+
+
+def until_gone(mark: str) -> None:
+    """Wait until no process of a server is left: the kernel ends children when their parent has ended."""
+    end = time.monotonic() + GONE_SECONDS
+    while left := family(mark):
+        assert time.monotonic() < end, left
+        time.sleep(0.05)
 
 
 def _default_signals() -> None:

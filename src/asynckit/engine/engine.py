@@ -34,7 +34,7 @@ from asynckit.engine.staging import index
 from asynckit.engine.text import StopStrings
 from asynckit.engine.validate import check_request, ending_ids
 from asynckit.engine.weights import WeightSlots, open_source
-from asynckit.errors import InputError, RequestError
+from asynckit.errors import InputError, RequestError, WorkFailed
 from asynckit.models.config import ModelConfig
 from asynckit.models.resolve import LocalModel
 from asynckit.models.tokenizer import eos_token_ids, load_tokenizer
@@ -243,7 +243,7 @@ class Engine:
         Raises:
             RequestError: the model is not for that, or a token id is wrong. NoRoom, a kind of it: a prompt is
                 longer than the model can read.
-            WorkFailed: as from :meth:`step`.
+            WorkFailed: the pass failed, or as from :meth:`step`.
         """
         self._check_embed(prompts_ids)
         assert self._runner is not None
@@ -252,10 +252,10 @@ class Engine:
             self._ranks.agree((self.version, prompts_ids))
         try:
             return embed(self._runner, prompts_ids, self._pooling, self._scheduler.max_step_tokens)
-        except Exception as error:
+        except (RuntimeError, MemoryError) as error:  # no memory on the device, say
             if self._ranks:
                 raise self._ranks.failure(error) from error
-            raise
+            raise WorkFailed(f"the prompts could not be embedded: {_reason(error)}") from error
 
     def close(self) -> None:
         """Free the model and the cache.

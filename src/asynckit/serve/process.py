@@ -1,9 +1,7 @@
 """``python -m asynckit.serve.process``: one process of the server, told on its standard input which one."""
 
 import asyncio
-import ctypes
 import logging
-import os
 import signal
 import sys
 from collections.abc import Callable, Coroutine
@@ -17,9 +15,8 @@ from asynckit.errors import AsynckitError
 from asynckit.models.light_tokenizer import keep_torch_out
 from asynckit.serve.assignment import Assignment
 from asynckit.serve.messages import Failed, encode
+from asynckit.serve.parent import die_with_parent
 from asynckit.serve.sockets import configure
-
-_PR_SET_PDEATHSIG = 1
 
 _logger = logging.getLogger(__name__)
 
@@ -27,7 +24,7 @@ _logger = logging.getLogger(__name__)
 def main() -> int:
     """Do what the assignment says until the supervisor ends it; returns the exit code."""
     assignment = msgspec.json.decode(sys.stdin.buffer.read(), type=Assignment)
-    die_with(assignment.supervisor)
+    die_with_parent(assignment.supervisor)
     console.set_up(verbose=assignment.verbose)
     if assignment.kind in ("http", "detokenizer"):
         keep_torch_out(assignment.model)
@@ -70,14 +67,6 @@ def leaves(group: BaseExceptionGroup[BaseException]) -> list[BaseException]:
     for error in group.exceptions:
         found += leaves(error) if isinstance(error, BaseExceptionGroup) else [error]
     return found
-
-
-def die_with(supervisor: int) -> None:
-    """Let the kernel end this process when the supervisor ends, however that comes."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != supervisor:  # it went before we asked
-        sys.exit(1)
 
 
 def _report(assignment: Assignment, error: AsynckitError) -> None:

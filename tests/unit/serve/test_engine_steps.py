@@ -30,7 +30,6 @@ class _Embedding(SimulatedEngine):
 
     embeds = True
     fails = False
-    embeds = True
 
     def embed(self, prompts_ids: Any) -> list[list[float]]:
         return [[float(len(ids)), 1.0] for ids in prompts_ids]

@@ -160,7 +160,7 @@ def _add_looking(app: FastAPI, service: Service) -> None:
 
     async def ready() -> Response:
         """Whether requests are taken."""
-        return await operating.ready(service)
+        return await operating.ready(service, probe)
 
     async def models() -> Response:
         """The model and its adapters."""

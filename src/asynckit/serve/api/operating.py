@@ -93,9 +93,10 @@ class HealthProbe:
         return JsonResponse({"status": "ok"})
 
 
-async def ready(service: Service) -> Response:
+async def ready(service: Service, probe: HealthProbe) -> Response:
     """Whether requests are taken; raises ApiError where they are not."""
     service.loaded_facts()
+    await probe.answer()
     return JsonResponse({"ready": True})
 
 

@@ -10,6 +10,7 @@ import msgspec
 
 from asynckit.errors import AsynckitError
 from asynckit.models.light_tokenizer import keep_torch_out
+from asynckit.serve.parent import die_with_parent
 from asynckit.serve.preparation.jobs import (
     LENGTH_BYTES,
     Chat,
@@ -148,7 +149,5 @@ def _arguments(text: str) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    from asynckit.serve.preparation.parent import die_with_parent
-
     die_with_parent()
     main()
