@@ -100,6 +100,8 @@ class Engine:
         model_config: ModelConfig,
         model: LocalModel,
         parallel: Parallel | None = None,
+        *,
+        grammars_tried: bool = False,
     ) -> "Engine":
         """Load a resolved model and size the cache.
 
@@ -109,6 +111,8 @@ class Engine:
             model: where it is.
             parallel: this process's place among those that hold the model together, each with an engine to
                 which the same happens in the same order; None for the whole model in this process.
+            grammars_tried: whether whoever adds requests has tried their grammars already
+                (:func:`asynckit.engine.grammar.check_grammar`), which holds up every step here.
 
         Raises:
             InputError: a model that the engine can't run.
@@ -126,7 +130,8 @@ class Engine:
             adapters = AdapterStore(loaded.layers, config, network.dtype)
             eos_ids = eos_token_ids(model.path, tokenizer)
             pooling = read_pooling(model.path)
-            grammars = Grammars(tokenizer, int(network.config.vocab_size), eos_ids)
+            vocabulary = int(network.config.vocab_size)
+            grammars = Grammars(tokenizer, vocabulary, eos_ids, tried=grammars_tried)
         except BaseException:
             if ranks:
                 ranks.leave()

@@ -23,4 +23,5 @@ def load_engine(assignment: Assignment) -> InferenceEngine:
         rendezvous = f"file://{assignment.rendezvous}"
         patience = serve.step_timeout / 2  # a rank says that another hangs before it counts as hung itself
         parallel = Parallel(assignment.rank, serve.tp, rendezvous, patience, serve.start_timeout)
-    return Engine.load(assignment.engine, assignment.model, resolve_model(assignment.model), parallel)
+    local = resolve_model(assignment.model)
+    return Engine.load(assignment.engine, assignment.model, local, parallel, grammars_tried=True)
