@@ -7,7 +7,7 @@ import pytest
 from tiny_models import save_tokenizer
 
 # Before torch is imported, here and in the processes that tests start: threads that spin while they wait take
-# the # cores away from the other processes of a test.
+# the cores away from the other processes of a test.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
