@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, settings
 from tiny_models import save_tokenizer
 
 # Before torch is imported, here and in the processes that tests start: threads that spin while they wait take
-# the # cores away from the other processes of a test.
+# the cores away from the other processes of a test.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 pytest_plugins = ["tokenizer_fixtures"]

@@ -117,7 +117,8 @@ def test_a_model_folder_that_does_not_match_its_weights_ends_with_4(
 def test_replicas_that_can_t_fit_are_refused_at_once(asynckit: Run, tiny_llama: Path, sums: Path) -> None:
     """Waiting for CPUs that this machine doesn't have would take the whole start-up time-out."""
     arguments = ("rollout", "-q", "-p", str(sums), "-m", str(tiny_llama))
-    assert_clear_error(asynckit(*arguments, "rollout.cpus_per_replica=4000"), 5, "4000 CPUs")
+    impossible = ("ray.address=local", "rollout.cpus_per_replica=4000")
+    assert_clear_error(asynckit(*arguments, *impossible), 5, "4000 CPUs")
 
 
 def test_a_cluster_that_does_not_answer_ends_with_5(asynckit: Run, tiny_llama: Path, sums: Path) -> None:

@@ -22,6 +22,7 @@ SHORT = (*TINY, "prompts.chat=true", "sampling.max_tokens=24", "sampling.logit_b
 ENVIRONMENTS = '''
 import os
 import time
+from pathlib import Path
 
 
 class Counter:
@@ -38,7 +39,7 @@ class Counter:
         return len(self.heard)
 
     def close(self):
-        with open("closed", "a") as file:
+        with Path(__file__).with_name("closed").open("a") as file:
             file.write("x")
 
 

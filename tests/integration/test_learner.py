@@ -123,8 +123,8 @@ def test_groups_without_a_signal_are_replaced(
     arguments = ("rollout", "-m", str(tiny_llama), "-p", str(sums), "-r", "rewards:parity", "--json")
     found = []
     for out, replicas in (("a", 1), ("b", 2)):
-        filtering = ("rollout.filter_groups=true", f"rollout.replicas={replicas}", "rollout.n=2")
-        done = asynckit(*arguments, "--out", out, "--engine", "simulated", *filtering)
+        filtering = ("rollout.filter_groups=true", f"rollout.replicas={replicas}", *SIMULATED[:4])
+        done = asynckit(*arguments, "--out", out, *filtering, "rollout.n=2")
         assert done.returncode == 0, done.stderr
         groups = json.loads(done.stdout)["groups"]
         assert groups["completed"] == 10

@@ -9,11 +9,10 @@ from typing import Any
 
 import pytest
 import ray
+from jobs import make_job
 from ray import cloudpickle
+from ray_head import joined
 
-from asynckit.cluster.config import RayConfig
-from asynckit.cluster.connection import connect, disconnect
-from asynckit.config.load import load_config
 from asynckit.rollout import replicas
 from asynckit.rollout.backlog import Backlog
 from asynckit.rollout.group import FinishedGroup, Group, GroupStatus
@@ -62,43 +61,19 @@ class Rollouter:
 
 
 @pytest.fixture
-def _ray(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def _ray(monkeypatch: pytest.MonkeyPatch, shared_ray: dict[str, str]) -> Iterator[None]:
     """A Ray of two CPUs, whose workers know this module's rollouter."""
     cloudpickle.register_pickle_by_value(sys.modules[__name__])
     monkeypatch.setattr(replicas, "FullyAsyncRollouter", Rollouter)
-    connect(RayConfig(num_cpus=2))
-    yield
-    disconnect()
+    with joined(shared_ray):
+        yield
     cloudpickle.unregister_pickle_by_value(sys.modules[__name__])
-
-
-def make_job(folder: Path) -> Job:
-    root = load_config(
-        overrides=["rollout.replicas=2", "rollout.n=1", "engine.max_running=4"], environ={}
-    ).root
-    return Job(
-        model=root.model,
-        engine=root.engine,
-        simulated=root.simulated,
-        openai=root.openai,
-        sampling=root.sampling,
-        reward=root.reward,
-        rollout=root.rollout,
-        async_training=root.async_training,
-        learner=root.learner,
-        identity="identity",
-        folder=folder,
-        import_paths=(),
-        chat=False,
-        began=0.0,
-        attempt=1,
-    )
 
 
 @pytest.mark.usefixtures("_ray")
 async def test_a_group_that_keeps_killing_rollouters_fails_alone(tmp_path: Path) -> None:
     """After ``max_attempts`` deaths; every other group comes through, also those that were at its side."""
-    job = make_job(tmp_path)
+    job = make_job("rollout.replicas=2", "rollout.n=1", "engine.max_running=4", folder=tmp_path)
     groups = [Group(f"g{i}", Prompt(i, f"{i}", None, None, "", {}, "here"), 1, 0, 0.0) for i in range(12)]
     ledger = Ledger(tmp_path / "ledger.sqlite")
     ledger.submit([group.id for group in groups])

@@ -24,7 +24,7 @@ def length(response):
     time.sleep(0.05)
     return float(len(response))
 """
-GROUPS, SAMPLES = 24, 2
+GROUPS, SAMPLES = 32, 2
 
 
 @pytest.fixture(scope="module")
@@ -38,18 +38,23 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def undisturbed(tiny_llama: Path, folder: Path) -> list[str]:
+def undisturbed(tiny_llama: Path, folder: Path, shared_ray: dict[str, str]) -> list[str]:
     """The records of a run that nobody disturbs."""
-    assert start(tiny_llama, folder, "undisturbed").wait(120) == 0
+    assert start(folder, *begin(tiny_llama, "undisturbed"), **shared_ray).wait(120) == 0
     return records(folder / "undisturbed")
 
 
-def start(model: Path, folder: Path, out: str, **extra: str) -> subprocess.Popen[bytes]:
-    """Begin a run in a session of its own."""
+def begin(model: Path, out: str) -> list[str]:
+    """The arguments of a run."""
     settings = ("rollout.part_samples=8", "rollout.queue_size=4", "engine.deterministic=true")
     command = ["rollout", "-m", str(model), "-p", "sums.jsonl", "--reward", "rewards:length", "-o", out]
+    return [*command, "-n", str(SAMPLES), *settings, *TINY]
+
+
+def start(folder: Path, *arguments: str, **extra: str) -> subprocess.Popen[bytes]:
+    """Begin or resume a run in a session of its own."""
     return subprocess.Popen(
-        [sys.executable, "-m", "asynckit", *command, "-n", str(SAMPLES), *settings, *TINY],
+        [sys.executable, "-m", "asynckit", *arguments],
         cwd=folder,
         env=environment(**extra),
         stdout=subprocess.DEVNULL,
@@ -58,12 +63,12 @@ def start(model: Path, folder: Path, out: str, **extra: str) -> subprocess.Popen
     )
 
 
-def resume(folder: Path, out: str) -> dict[str, Any]:
+def resume(folder: Path, out: str, **extra: str) -> dict[str, Any]:
     """Go on with a run; returns its summary."""
     done = subprocess.run(
         [sys.executable, "-m", "asynckit", "rollout", "--resume", "-o", out, "--json", "--quiet"],
         cwd=folder,
-        env=environment(),
+        env=environment(**extra),
         capture_output=True,
         text=True,
         timeout=120,
@@ -82,40 +87,41 @@ def records(run: Path) -> list[str]:
     return sorted(json.dumps(each) for each in found)
 
 
-def wait_for_parts(run: Path, count: int, process: subprocess.Popen[bytes]) -> None:
-    """Wait until so many parts are on the disk."""
-    deadline = time.monotonic() + 90
-    while len(list(run.glob("trajectories/part-*"))) < count:
-        assert process.poll() is None, "it ended before it could be killed"
+def wait_for_a_part(run: Path, process: subprocess.Popen[bytes]) -> None:
+    """Wait until there is one part more on the disk."""
+    deadline, before = time.monotonic() + 90, len(list(run.glob("trajectories/part-*")))
+    while len(list(run.glob("trajectories/part-*"))) == before:
+        assert process.poll() is None, "it ended before it could be ended"
         assert time.monotonic() < deadline
         time.sleep(0.02)
 
 
-@pytest.mark.parametrize("victim", ["command", "everything"])
-def test_what_is_killed_costs_no_record(
-    victim: str, tiny_llama: Path, folder: Path, undisturbed: list[str]
+def test_an_ended_run_goes_on(
+    tiny_llama: Path, folder: Path, undisturbed: list[str], shared_ray: dict[str, str]
 ) -> None:
-    """The command dies, alone or with all it started: the run is resumed, nothing is lost or twice there."""
-    mark = uuid4().hex
-    with start(tiny_llama, folder, victim, TEST_MARK=mark) as process:
-        wait_for_parts(folder / victim, 2, process)
-        # Left alone, what the command had started may go on writing for some seconds.
-        kill([process.pid] if victim == "command" else family(mark))
+    """Everything is killed, then Ctrl-C, then the command is killed alone: nothing is lost or twice there.
+
+    To resume once more there is nothing to do, which is said with exit code 0 and changes no file.
+    """
+    out, mark = folder / "ended", uuid4().hex
+    with start(folder, *begin(tiny_llama, "ended"), TEST_MARK=mark) as process:
+        wait_for_a_part(out, process)
+        kill(family(mark))
         assert process.wait(120) == -signal.SIGKILL
-    summary = resume(folder, victim)
-    assert summary["groups"]["completed"] == GROUPS
-    assert records(folder / victim) == undisturbed
-
-
-def test_an_interrupted_run_goes_on(tiny_llama: Path, folder: Path, undisturbed: list[str]) -> None:
-    """Ctrl-C, then --resume, then --resume again, which has nothing to do and says so with exit code 0."""
-    with start(tiny_llama, folder, "interrupted") as process:
-        wait_for_parts(folder / "interrupted", 1, process)
+    again = ("rollout", "--resume", "-o", "ended")
+    with start(folder, *again, **shared_ray) as process:
+        wait_for_a_part(out, process)
         process.send_signal(signal.SIGINT)
         assert process.wait(60) == 130
-    assert resume(folder, "interrupted")["groups"]["completed"] == GROUPS
-    assert resume(folder, "interrupted")["submitted"] == GROUPS
-    assert records(folder / "interrupted") == undisturbed
+    with start(folder, *again, **shared_ray) as process:
+        wait_for_a_part(out, process)
+        kill([process.pid])  # what it had started may go on writing for some seconds
+        assert process.wait(120) == -signal.SIGKILL
+    assert resume(folder, "ended", **shared_ray)["groups"]["completed"] == GROUPS
+    summary = (out / "summary.json").read_bytes()
+    assert resume(folder, "ended") == json.loads(summary)
+    assert (out / "summary.json").read_bytes() == summary
+    assert records(out) == undisturbed
 
 
 @pytest.mark.parametrize(

@@ -8,9 +8,8 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
+from ray_head import joined
 
-from asynckit.cluster.config import RayConfig
-from asynckit.cluster.connection import connect, disconnect
 from asynckit.errors import InputError
 from asynckit.rollout.config import RewardConfig
 from asynckit.rollout.prompting.prompts import Prompt
@@ -71,10 +70,9 @@ class Judge:
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _ray() -> Iterator[None]:
-    connect(RayConfig(num_cpus=1))
-    yield
-    disconnect()
+def _ray(shared_ray: dict[str, str]) -> Iterator[None]:
+    with joined(shared_ray):
+        yield
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ TINY = ("engine.dtype=float32", "engine.kv_cache_tokens=4096", "sampling.max_tok
 
 
 def environment(**extra: str) -> dict[str, str]:
-    """This process's environment without settings of asynckit, plus ``extra``."""
-    clean = {name: value for name, value in os.environ.items() if not name.startswith("ASYNCKIT_")}
+    """This process's environment without settings of asynckit and keys to a Ray, plus ``extra``."""
+    ours = ("ASYNCKIT_", "RAY_AUTH_")
+    clean = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
     return {**clean, "NO_COLOR": "1", **extra}

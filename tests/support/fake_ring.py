@@ -24,35 +24,29 @@ from asynckit.models.config import ModelConfig
 from asynckit.models.light_tokenizer import LightTokenizer
 from asynckit.serve.assignment import Assignment
 from asynckit.serve.config import ServeConfig
+from asynckit.serve.control_messages import Drain, Facts, Lost, Peers, Ready, Stop, ToProcess
+from asynckit.serve.control_messages import FromProcess as FromProcessUnion
 from asynckit.serve.http_server import run_http
 from asynckit.serve.messages import (
     Abort,
     Adapter,
     Answered,
-    Drain,
     Embed,
-    Facts,
     Generate,
     GetMetrics,
     GetState,
     LoadAdapter,
-    Lost,
-    Peers,
-    Ready,
     Refused,
     Served,
     State,
-    Stop,
     Text,
     Texts,
     TokenText,
-    ToProcess,
     ToRouter,
     UnloadAdapter,
     decoder,
     encode,
 )
-from asynckit.serve.messages import FromProcess as FromProcessUnion
 from asynckit.serve.sockets import Inbox, Outbox, Place, Sockets
 
 Result = TypeVar("Result")

@@ -63,6 +63,7 @@ class OpenAIServer:
         faults: of the next completions, one each; ``lasting`` of all others.
         bodies: of the completions that were asked for.
         hung_up: how many clients left before their answer.
+        somebody_left: set as soon as one does.
         most_open: the largest number of completions that were under way at a time.
         breaks: whether a completion ends with HTTP 500, by its body.
     """
@@ -78,6 +79,7 @@ class OpenAIServer:
         self.bodies: list[dict[str, Any]] = []
         self.paths: list[str] = []
         self.hung_up = 0
+        self.somebody_left = threading.Event()
         self.most_open = self._open = 0
         self.names = ["tiny"]
         self.breaks: Callable[[dict[str, Any]], bool] = lambda _: False
@@ -181,6 +183,7 @@ class OpenAIServer:
             await asyncio.wait([work, gone], return_when=asyncio.FIRST_COMPLETED)
             if not work.done():
                 self.hung_up += 1
+                self.somebody_left.set()
                 return False
         finally:
             self._open -= 1

@@ -22,21 +22,15 @@ from asynckit.engine.simulated_config import SimulatedConfig
 from asynckit.models.config import ModelConfig
 from asynckit.serve.assignment import Assignment
 from asynckit.serve.config import ServeConfig
+from asynckit.serve.control_messages import Facts, Failed, FromProcess, Lost, Peers, Ready, Stop
 from asynckit.serve.member import now
 from asynckit.serve.messages import (
     Answered,
     Begin,
-    Facts,
-    Failed,
-    FromProcess,
     Generate,
     GetState,
-    Lost,
-    Peers,
-    Ready,
     Refused,
     State,
-    Stop,
     Timing,
     ToDetokenizer,
     Token,

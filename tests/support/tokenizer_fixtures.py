@@ -1,39 +1,36 @@
-"""An HTTP server with a stand-in ring for the tests of a module."""
+"""Tokenizers of every kind, as transformers loads them and as light ones."""
 
-from collections.abc import Iterator
-from pathlib import Path
-
-import httpx2
 import pytest
-from fake_ring import ServerThread
-from tiny_models import save_tokenizer
+from made_tokenizers import SAVE, Pair, config_of
+
+from asynckit.models import embedded
+from asynckit.models.light_tokenizer import LightTokenizer
+from asynckit.models.tokenizer import load_tokenizer
+
+_EMBEDDED = pytest.param(
+    "embedded",
+    marks=[
+        pytest.mark.embedded,
+        pytest.mark.skipif(embedded.find_gguf() is None, reason="the embedded model is not installed"),
+    ],
+)
+
+
+@pytest.fixture(scope="session", params=[*SAVE, _EMBEDDED])
+def pair(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Pair:
+    """Every kind of tokenizer in turn; the light one comes from the cache, as in a second start."""
+    config = config_of(request.param, tmp_path_factory.mktemp("tokenizer"))
+    LightTokenizer.load(config)
+    return Pair(LightTokenizer.load(config), load_tokenizer(None, config))
 
 
 @pytest.fixture(scope="session")
-def tokenizer_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a tokenizer and its chat template."""
-    folder = tmp_path_factory.mktemp("tokenizer")
-    save_tokenizer(folder)
-    return folder
+def byte_level(tmp_path_factory: pytest.TempPathFactory) -> LightTokenizer:
+    """A byte-level tokenizer."""
+    return LightTokenizer.load(config_of("byte-level", tmp_path_factory.mktemp("tokenizer")))
 
 
-@pytest.fixture(scope="module")
-def shared_server(tokenizer_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerThread]:
-    """The server."""
-    server = ServerThread(tokenizer_folder, tmp_path_factory.mktemp("s"))
-    yield server
-    server.close()
-
-
-@pytest.fixture
-def server(shared_server: ServerThread) -> Iterator[ServerThread]:
-    """The server, its ring as new."""
-    yield shared_server
-    shared_server.reset()
-
-
-@pytest.fixture
-def client(server: ServerThread) -> Iterator[httpx2.Client]:
-    """Asks the server."""
-    with httpx2.Client(base_url=server.url, timeout=30) as client:
-        yield client
+@pytest.fixture(scope="session")
+def fallback(tmp_path_factory: pytest.TempPathFactory) -> LightTokenizer:
+    """A tokenizer that falls back on bytes."""
+    return LightTokenizer.load(config_of("byte-fallback", tmp_path_factory.mktemp("tokenizer")))

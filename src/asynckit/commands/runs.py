@@ -37,6 +37,15 @@ def _begin(config_files: list[Path] | None, settings: list[str] | None, *, verbo
     console.set_up(verbose=verbose)
 
 
+def _open(name: str) -> "Run":
+    """The run of that name; one whose config.json is damaged is refused."""
+    from asynckit.rollout.afterwards.run_reader import find_run
+
+    run = find_run(name)
+    run.config()
+    return run
+
+
 def _print(*parts: "RenderableType") -> None:
     """Print for a person; without a terminal nothing is wrapped to the width of one."""
     from rich.console import Console
@@ -96,7 +105,6 @@ def show(
     verbose: options.Verbose = False,
 ) -> None:
     """Show a run's summary and groups, or the conversations of one group."""
-    from asynckit.rollout.afterwards.run_reader import find_run
     from asynckit.rollout.afterwards.run_view import SORTS, Choice, find_group, group_samples
     from asynckit.rollout.record import STATUSES
 
@@ -106,7 +114,7 @@ def show(
         _one_of(status, STATUSES, "--status")
     if sample is not None and group is None:
         raise UsageError("a sample is one of a group", where="--sample", mend="name the group with --group")
-    found = find_run(run)
+    found = _open(run)
     choice = Choice(status, sort, reverse, limit)
     if group is None:
         _show_groups(found, choice, json=json)
@@ -151,11 +159,9 @@ def audit(
     from asynckit.rollout.afterwards.audit import audit as check_run
     from asynckit.rollout.afterwards.audit_records import terms_of
     from asynckit.rollout.afterwards.audit_report import render
-    from asynckit.rollout.afterwards.run_reader import find_run
 
     _begin(config_files, settings, verbose=verbose)
-    found = find_run(run)
-    found.config()
+    found = _open(run)
     recorded = read_recorded(found.config_path)
     root = recorded.root
     terms = terms_of(
@@ -227,7 +233,6 @@ def export(
     """Write a run's samples in the shape that a trainer reads."""
     from asynckit.rollout.afterwards.export import export as write
     from asynckit.rollout.afterwards.export import place_for
-    from asynckit.rollout.afterwards.run_reader import find_run
     from asynckit.rollout.record import STATUSES
 
     _begin(config_files, settings, verbose=verbose)
@@ -236,7 +241,7 @@ def export(
         _one_of(each, STATUSES, "--status")
     if json and out == "-":
         raise UsageError("both want stdout", where="--json, --out -", mend="leave one of them out")
-    found = find_run(run)
+    found = _open(run)
     path = place_for(found, to, out, overwrite=overwrite)
     exported = write(found, to, path, statuses=statuses, min_reward=min_reward)
     name = "stdout" if path is None else str(path)

@@ -5,6 +5,7 @@ Prompts pass through the model beside the scheduler, some at a time, over a smal
 """
 
 import json
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,7 +18,7 @@ from asynckit.engine.model import ModelRunner
 from asynckit.engine.plan import Chunk, Plan
 from asynckit.engine.request import Request
 from asynckit.engine.request import Sequence as Sample
-from asynckit.errors import InputError
+from asynckit.errors import InputError, WorkFailed
 
 Prompt = Sequence[int]
 
@@ -94,10 +95,15 @@ def embed(
         prompts: token ids, at least one each, within the model's limits.
         pooling: how hidden states become vectors.
         most_tokens: of one pass; a longer prompt takes several.
+
+    Raises:
+        WorkFailed: a vector holds something that is no finite number.
     """
     vectors: list[list[float]] = []
     for group in _groups(prompts, most_tokens):
         vectors += _embed(runner, group, pooling, most_tokens)
+    if not all(math.isfinite(sum(vector)) for vector in vectors):
+        raise WorkFailed("the model's hidden states are not finite")
     return vectors
 
 

@@ -34,7 +34,7 @@ from asynckit.engine.staging import index
 from asynckit.engine.text import StopStrings
 from asynckit.engine.validate import check_request, ending_ids
 from asynckit.engine.weights import WeightSlots, open_source
-from asynckit.errors import InputError, RequestError
+from asynckit.errors import InputError, RequestError, WorkFailed
 from asynckit.models.config import ModelConfig
 from asynckit.models.resolve import LocalModel
 from asynckit.models.tokenizer import eos_token_ids, load_tokenizer
@@ -100,6 +100,8 @@ class Engine:
         model_config: ModelConfig,
         model: LocalModel,
         parallel: Parallel | None = None,
+        *,
+        grammars_tried: bool = False,
     ) -> "Engine":
         """Load a resolved model and size the cache.
 
@@ -109,6 +111,8 @@ class Engine:
             model: where it is.
             parallel: this process's place among those that hold the model together, each with an engine to
                 which the same happens in the same order; None for the whole model in this process.
+            grammars_tried: whether whoever adds requests has tried their grammars already
+                (:func:`asynckit.engine.grammar.check_grammar`), which holds up every step here.
 
         Raises:
             InputError: a model that the engine can't run.
@@ -126,7 +130,8 @@ class Engine:
             adapters = AdapterStore(loaded.layers, config, network.dtype)
             eos_ids = eos_token_ids(model.path, tokenizer)
             pooling = read_pooling(model.path)
-            grammars = Grammars(tokenizer, int(network.config.vocab_size), eos_ids)
+            vocabulary = int(network.config.vocab_size)
+            grammars = Grammars(tokenizer, vocabulary, eos_ids, tried=grammars_tried)
         except BaseException:
             if ranks:
                 ranks.leave()
@@ -243,7 +248,7 @@ class Engine:
         Raises:
             RequestError: the model is not for that, or a token id is wrong. NoRoom, a kind of it: a prompt is
                 longer than the model can read.
-            WorkFailed: as from :meth:`step`.
+            WorkFailed: the pass failed, or as from :meth:`step`.
         """
         self._check_embed(prompts_ids)
         assert self._runner is not None
@@ -252,10 +257,10 @@ class Engine:
             self._ranks.agree((self.version, prompts_ids))
         try:
             return embed(self._runner, prompts_ids, self._pooling, self._scheduler.max_step_tokens)
-        except Exception as error:
+        except (RuntimeError, MemoryError) as error:  # no memory on the device, say
             if self._ranks:
                 raise self._ranks.failure(error) from error
-            raise
+            raise WorkFailed(f"the prompts could not be embedded: {_reason(error)}") from error
 
     def close(self) -> None:
         """Free the model and the cache.

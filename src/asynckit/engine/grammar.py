@@ -75,10 +75,14 @@ class Grammars:
             for 49,152 tokens).
         vocabulary: token ids that the model's logits cover.
         eos_ids: tokens that end a response.
+        tried: whether every grammar has passed :func:`check_grammar` elsewhere, and needs no trial here.
     """
 
-    def __init__(self, tokenizer: Any, vocabulary: int, eos_ids: frozenset[int]) -> None:
+    def __init__(
+        self, tokenizer: Any, vocabulary: int, eos_ids: frozenset[int], *, tried: bool = False
+    ) -> None:
         self._hf_tokenizer = tokenizer
+        self._tried = tried
         self._vocabulary = vocabulary
         self._eos_ids = sorted(eos_ids)
         self._compiled = functools.lru_cache(maxsize=CACHED)(self._compile)
@@ -96,7 +100,8 @@ class Grammars:
         tokenizer = self._tokenizer
         from llguidance import LLMatcher
 
-        name, grammar, problem = tried(json_schema, regex)
+        name, grammar = as_grammar(json_schema, regex)
+        problem = "" if self._tried else trial(grammar)
         if not problem:
             made = LLMatcher(tokenizer, grammar, log_level=0, limits=parser_limits())
             matcher = Matcher(made, np.array(self._eos_ids, dtype=np.int64))
@@ -131,13 +136,13 @@ def check_grammar(json_schema: str | None, regex: str | None) -> None:
         RequestError: the grammar is wrong, unsupported, too large or matches nothing.
         DependencyError: llguidance is not installed.
     """
-    name, _, problem = tried(json_schema, regex)
-    if problem:
+    name, grammar = as_grammar(json_schema, regex)
+    if problem := trial(grammar):
         raise _unusable(name, problem)
 
 
-def tried(json_schema: str | None, regex: str | None) -> tuple[str, str, str]:
-    """Which of the two it is, its grammar, and why that can't be compiled; raises as check_grammar does."""
+def as_grammar(json_schema: str | None, regex: str | None) -> tuple[str, str]:
+    """Which of the two it is, and its grammar as llguidance reads it; raises as check_grammar does."""
     name, text = ("json_schema", json_schema) if regex is None else ("regex", regex)
     assert text is not None
     if len(text) > LONGEST:
@@ -148,9 +153,9 @@ def tried(json_schema: str | None, regex: str | None) -> tuple[str, str, str]:
         raise _not_installed() from error
     try:
         grammar = _schema_grammar(text) if regex is None else LLMatcher.grammar_from_regex(text)
-        return name, grammar, trial(grammar)
     except ValueError as error:  # what JSON or UTF-8 can't hold
         raise RequestError(f"{name} can't be read: {_telling_line(str(error))}") from error
+    return name, grammar
 
 
 def _not_installed() -> DependencyError:

@@ -62,7 +62,7 @@ def meet(config: EngineConfig, model_config: ModelConfig, model: LocalModel, par
 
 def load(config: EngineConfig, model_config: ModelConfig, model: LocalModel, ranks: Ranks | None) -> Loaded:
     """Load a model and size its cache; raises as :meth:`asynckit.engine.engine.Engine.load` does."""
-    device = _device(config, ranks.rank if ranks else 0)
+    device = _device(config, ranks.rank) if ranks else choose_device(config)
     check_compile(config, device)
     network = load_model(
         model.path,

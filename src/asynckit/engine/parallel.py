@@ -7,8 +7,8 @@ pass, what they are about to do, and take over what rank 0 has sampled. So they 
 with an error. A rank that has died is noticed at once; one that hangs, after a time-out.
 
 The ranks talk through ``torch.distributed``: NCCL between GPUs, gloo for everything else. It knows no
-authentication: whoever reaches a port of it can take part. On one machine it keeps to the loopback device, and
-a file as the rendezvous opens no port beside that; a TCP rendezvous listens on all devices.
+authentication: whoever reaches a port of it can take part. On one machine it keeps to the loopback device,
+and a file as the rendezvous opens no port beside that; a TCP rendezvous listens on all devices.
 """
 
 import hashlib

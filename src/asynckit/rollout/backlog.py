@@ -95,8 +95,8 @@ class Backlog:
         """These groups have ended for good, wherever they are: one may have been given back just before."""
         async with self._changed:
             for group_id in group_ids:
-                self._out.pop(group_id, None)
-                self._ended.add(group_id)
+                if self._out.pop(group_id, None) is None:  # it waits, and is passed over
+                    self._ended.add(group_id)
             self._changed.notify_all()
 
     async def give_back(
@@ -137,7 +137,7 @@ class Backlog:
     def _ready_queue(self) -> deque[Group] | None:
         for queue in (self._suspects, self._waiting):
             while queue and queue[0].id in self._ended:
-                queue.popleft()
+                self._ended.discard(queue.popleft().id)
         return self._suspects or self._waiting or None
 
 

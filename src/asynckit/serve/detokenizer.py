@@ -22,9 +22,10 @@ import os
 
 from asynckit.models.light_tokenizer import LightTokenizer
 from asynckit.serve.assignment import Assignment
+from asynckit.serve.control_messages import Drain, Lost, Peers, Stop
 from asynckit.serve.homes import Homes
 from asynckit.serve.member import Member
-from asynckit.serve.messages import Begin, Drain, Lost, Peers, Stop, ToDetokenizer, Tokens
+from asynckit.serve.messages import Begin, ToDetokenizer, Tokens
 from asynckit.serve.sockets import Inbox, Sockets
 from asynckit.serve.texts import OpenTexts
 

@@ -21,7 +21,7 @@ def load_engine(assignment: Assignment) -> InferenceEngine:
     parallel = None
     if serve.tp > 1:
         rendezvous = f"file://{assignment.rendezvous}"
-        parallel = Parallel(
-            assignment.rank, serve.tp, rendezvous, serve.step_timeout, load_timeout=serve.start_timeout
-        )
-    return Engine.load(assignment.engine, assignment.model, resolve_model(assignment.model), parallel)
+        patience = serve.step_timeout / 2  # a rank says that another hangs before it counts as hung itself
+        parallel = Parallel(assignment.rank, serve.tp, rendezvous, patience, serve.start_timeout)
+    local = resolve_model(assignment.model)
+    return Engine.load(assignment.engine, assignment.model, local, parallel, grammars_tried=True)

@@ -35,9 +35,10 @@ from asynckit.serve.api.errors import AsgiApp, unavailable
 from asynckit.serve.api.service import Service
 from asynckit.serve.assignment import Assignment
 from asynckit.serve.config import ServeConfig
+from asynckit.serve.control_messages import Drain, Lost, Peers, Stop
 from asynckit.serve.http_protocol import BoundedProtocol
 from asynckit.serve.member import Member
-from asynckit.serve.messages import Abort, Drain, Generate, Lost, Peers, Served, Stop, ToHttp, ToRouter
+from asynckit.serve.messages import Abort, Generate, Served, ToHttp, ToRouter
 from asynckit.serve.preparation.pool import Preparers
 from asynckit.serve.sockets import Inbox, Outbox, Sockets
 from asynckit.serve.streams import Streams

@@ -11,7 +11,8 @@ import msgspec
 import zmq
 
 from asynckit.serve.assignment import Assignment
-from asynckit.serve.messages import Beat, Facts, Failed, FromProcess, Ready, ToProcess, decoder, encode
+from asynckit.serve.control_messages import Beat, Facts, Failed, FromProcess, Ready, ToProcess
+from asynckit.serve.messages import decoder, encode
 from asynckit.serve.sockets import Sockets
 
 BEAT_SECONDS = 0.5

@@ -8,8 +8,8 @@ from types import TracebackType
 from typing import Self
 
 from asynckit.serve.assignment import Assignment
+from asynckit.serve.control_messages import Facts, Stop
 from asynckit.serve.member import Member, now
-from asynckit.serve.messages import Facts, Stop
 from asynckit.serve.sockets import Sockets
 
 _END_SECONDS = 5.0

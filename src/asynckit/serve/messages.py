@@ -1,10 +1,11 @@
-"""Everything that the server's processes say to each other, one tagged union per direction.
+"""What the processes of the ring say to each other, one tagged union per direction.
+
+What they and the supervisor say is in :mod:`asynckit.serve.control_messages`.
 
 ::
 
     HTTP server ── ToRouter ──> router ── ToDetokenizer ──> detokenizer ── ToHttp ──> HTTP server
                                 router ── ToWorker ──> model worker ── FromWorker ──> router
-    supervisor  ── ToProcess ──> every process ── FromProcess ──> supervisor
 
 Frames are msgpack, and decoding checks every type: a frame that is no member of its union raises
 ``msgspec.ValidationError`` or ``msgspec.DecodeError`` and nothing else. Times are seconds on the machine's
@@ -21,18 +22,18 @@ import msgspec
 from asynckit.engine.request import Likeliest, Request
 
 
-class _Message(msgspec.Struct, frozen=True, array_like=True, tag=True):
-    pass
+class Message(msgspec.Struct, frozen=True, array_like=True, tag=True):
+    """A member of a union: its name comes first in the frame."""
 
 
-class _Part(msgspec.Struct, frozen=True, array_like=True):
-    pass
+class Part(msgspec.Struct, frozen=True, array_like=True):
+    """A part of a message."""
 
 
 # HTTP server -> router
 
 
-class Generate(_Message, frozen=True):
+class Generate(Message, frozen=True):
     """A request for samples.
 
     Attributes:
@@ -54,13 +55,13 @@ class Generate(_Message, frozen=True):
     wants_tokens: bool = False
 
 
-class Abort(_Message, frozen=True):
+class Abort(Message, frozen=True):
     """Nobody waits for this request any more; ids that are unknown or ended do nothing."""
 
     id: str
 
 
-class LoadAdapter(_Message, frozen=True):
+class LoadAdapter(Message, frozen=True):
     """Let requests use the LoRA adapter in a folder under a name."""
 
     id: str
@@ -69,7 +70,7 @@ class LoadAdapter(_Message, frozen=True):
     folder: str
 
 
-class UnloadAdapter(_Message, frozen=True):
+class UnloadAdapter(Message, frozen=True):
     """Refuse new requests for an adapter."""
 
     id: str
@@ -77,7 +78,7 @@ class UnloadAdapter(_Message, frozen=True):
     name: str
 
 
-class UpdateWeights(_Message, frozen=True):
+class UpdateWeights(Message, frozen=True):
     """Sample with other weights from the next step on; see ``Engine.update_weights``."""
 
     id: str
@@ -87,7 +88,7 @@ class UpdateWeights(_Message, frozen=True):
     on_update: str = "keep_kv"
 
 
-class Embed(_Message, frozen=True):
+class Embed(Message, frozen=True):
     """Turn each of several prompts into a vector."""
 
     id: str
@@ -97,21 +98,21 @@ class Embed(_Message, frozen=True):
     timeout: float
 
 
-class GetState(_Message, frozen=True):
+class GetState(Message, frozen=True):
     """Report a :class:`State`; it passes through the whole ring, so it also shows that the ring is alive."""
 
     id: str
     home: str
 
 
-class GetMetrics(_Message, frozen=True):
+class GetMetrics(Message, frozen=True):
     """Report all metrics as Prometheus text."""
 
     id: str
     home: str
 
 
-class Served(_Message, frozen=True):
+class Served(Message, frozen=True):
     """An HTTP request has been answered; for the metrics."""
 
     route: str
@@ -126,7 +127,7 @@ ToRouter = Generate | Abort | Call | Served
 # Router -> detokenizer
 
 
-class Token(_Part, frozen=True):
+class Token(Part, frozen=True):
     """One :class:`asynckit.engine.request.TokenEvent`, without what the receiver knows already."""
 
     id: str
@@ -140,7 +141,7 @@ class Token(_Part, frozen=True):
     prompt_logprobs: tuple[tuple[int, float, Likeliest] | None, ...] = ()
 
 
-class Timing(_Part, frozen=True):
+class Timing(Part, frozen=True):
     """When a request arrived, started to run, got its first token, and ended; and what reading it took.
 
     ``detokenized`` counts the seconds that its text took in the detokenizer.
@@ -154,7 +155,7 @@ class Timing(_Part, frozen=True):
     detokenized: float = 0.0
 
 
-class Begin(_Message, frozen=True):
+class Begin(Message, frozen=True):
     """Tokens of this request will follow."""
 
     id: str
@@ -165,14 +166,14 @@ class Begin(_Message, frozen=True):
     wants_tokens: bool
 
 
-class Tokens(_Message, frozen=True):
+class Tokens(Message, frozen=True):
     """What one step sampled, for many requests; ``timings`` has those that ended with it, by id."""
 
     tokens: tuple[Token, ...]
     timings: dict[str, Timing] = {}
 
 
-class Refused(_Message, frozen=True):
+class Refused(Message, frozen=True):
     """A request or call ends with this error, whatever came of it so far.
 
     Attributes:
@@ -192,14 +193,14 @@ class Refused(_Message, frozen=True):
     param: str | None = None
 
 
-class Adapter(_Part, frozen=True):
+class Adapter(Part, frozen=True):
     """An adapter that requests can name."""
 
     name: str
     folder: str
 
 
-class State(_Part, frozen=True):
+class State(Part, frozen=True):
     """Where the server stands, seen from the router; counts are over all replicas."""
 
     running: int
@@ -215,7 +216,7 @@ class State(_Part, frozen=True):
     uptime: float = 0.0
 
 
-class Answered(_Message, frozen=True):
+class Answered(Message, frozen=True):
     """A call has been carried out; at most one of the fields is set, as the call asks for."""
 
     id: str
@@ -231,7 +232,7 @@ ToDetokenizer = Begin | Tokens | Refused | Answered
 # Detokenizer -> HTTP server
 
 
-class TokenText(_Part, frozen=True):
+class TokenText(Part, frozen=True):
     """A token as logprobs report it: its text (special tokens too), its raw bytes, how likely it was."""
 
     token_id: int
@@ -241,7 +242,7 @@ class TokenText(_Part, frozen=True):
     top: tuple[tuple[int, str, bytes, float], ...] = ()
 
 
-class Text(_Message, frozen=True):
+class Text(Message, frozen=True):
     """New text of one sample; the pieces in order are the whole text.
 
     Attributes:
@@ -266,7 +267,7 @@ class Text(_Message, frozen=True):
     timing: Timing | None = None
 
 
-class Texts(_Message, frozen=True):
+class Texts(Message, frozen=True):
     """The text of one step, for many requests of one HTTP server."""
 
     texts: tuple[Text, ...]
@@ -278,13 +279,13 @@ ToHttp = Texts | Refused | Answered
 # Router <-> model worker
 
 
-class Reset(_Message, frozen=True):
+class Reset(Message, frozen=True):
     """Drop whatever another router has left running; the first call of every router."""
 
     number: int
 
 
-class Step(_Message, frozen=True):
+class Step(Message, frozen=True):
     """Take these in, run one step, report it.
 
     The ranks of a replica get the same steps in the same order, and so do the same. ``calls`` are carried out
@@ -301,7 +302,7 @@ class Step(_Message, frozen=True):
 ToWorker = Reset | Step
 
 
-class Problem(_Part, frozen=True):
+class Problem(Part, frozen=True):
     """Why the engine refuses a request or call, by its id."""
 
     id: str
@@ -309,7 +310,7 @@ class Problem(_Part, frozen=True):
     code: str
 
 
-class EngineState(_Part, frozen=True):
+class EngineState(Part, frozen=True):
     """What an engine says of itself after a step."""
 
     running: int
@@ -324,7 +325,7 @@ class EngineState(_Part, frozen=True):
     step_seconds: float = 0.0
 
 
-class WasReset(_Message, frozen=True):
+class WasReset(Message, frozen=True):
     """The engine is empty; all adapters that it has, and the weights that it samples with.
 
     ``weights`` is the folder of the last update, empty where there was none.
@@ -336,7 +337,7 @@ class WasReset(_Message, frozen=True):
     weights: str
 
 
-class Stepped(_Message, frozen=True):
+class Stepped(Message, frozen=True):
     """What a step brought: tokens, refusals, ids of the calls that were carried out, vectors of ``Embed``."""
 
     number: int
@@ -350,76 +351,7 @@ class Stepped(_Message, frozen=True):
 FromWorker = WasReset | Stepped
 
 
-# Supervisor <-> every process
-
-
-class Facts(_Part, frozen=True):
-    """What only a loaded engine knows of itself, and HTTP servers need to check requests."""
-
-    max_model_len: int
-    vocabulary: int
-    kv_cache_tokens: int
-    max_running: int
-    embeds: bool = False
-
-
-class Ready(_Message, frozen=True):
-    """The process takes messages at ``address``; ``facts`` come from model workers."""
-
-    name: str
-    generation: int
-    address: str
-    facts: Facts | None = None
-
-
-class Beat(_Message, frozen=True):
-    """The process is alive; ``stuck`` counts the seconds that its present piece of work has taken."""
-
-    name: str
-    generation: int
-    stuck: float = 0.0
-
-
-class Failed(_Message, frozen=True):
-    """The process can't do its work and ends; an AsynckitError's parts, for the person."""
-
-    name: str
-    generation: int
-    kind: str
-    message: str
-    where: str
-    mend: str
-
-
-FromProcess = Ready | Beat | Failed
-
-
-class Peers(_Message, frozen=True):
-    """Addresses of all processes that are ready, by name. A new address is a new process: connect anew."""
-
-    addresses: dict[str, str]
-    facts: Facts | None = None
-
-
-class Lost(_Message, frozen=True):
-    """A process has died or was killed because it hung; what it had is gone."""
-
-    name: str
-    reason: str
-
-
-class Drain(_Message, frozen=True):
-    """Take no new requests; those that run may end."""
-
-
-class Stop(_Message, frozen=True):
-    """End."""
-
-
-ToProcess = Peers | Lost | Drain | Stop
-
-
-def encode(message: _Message) -> bytes:
+def encode(message: Message) -> bytes:
     """A message as one frame."""
     return msgspec.msgpack.encode(message)
 

@@ -13,10 +13,11 @@ import zmq
 from asynckit.engine.protocol import InferenceEngine
 from asynckit.serve.adapters import given_adapters, register_all
 from asynckit.serve.assignment import Assignment
+from asynckit.serve.control_messages import Facts
 from asynckit.serve.engine_steps import EngineSteps, Ranges
 from asynckit.serve.engines import load_engine
 from asynckit.serve.membership import Membership
-from asynckit.serve.messages import Facts, Stepped, ToWorker, decoder, encode
+from asynckit.serve.messages import Stepped, ToWorker, decoder, encode
 from asynckit.serve.sockets import MOST_FRAME_BYTES, bind
 
 _logger = logging.getLogger(__name__)

@@ -14,7 +14,8 @@ from asynckit import console
 from asynckit.errors import AsynckitError
 from asynckit.models.light_tokenizer import keep_torch_out
 from asynckit.serve.assignment import Assignment
-from asynckit.serve.messages import Failed, encode
+from asynckit.serve.control_messages import Failed
+from asynckit.serve.messages import encode
 from asynckit.serve.parent import die_with_parent
 from asynckit.serve.sockets import configure
 

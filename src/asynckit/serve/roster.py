@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from asynckit.serve.messages import Facts, Failed, Lost, Peers
+from asynckit.serve.control_messages import Facts, Failed, Lost, Peers
 
 DEATHS_SECONDS = 60.0
 

@@ -27,24 +27,20 @@ import re
 from collections.abc import Sequence
 
 from asynckit.serve.assignment import Assignment
+from asynckit.serve.control_messages import Drain, Facts, Lost, Peers, Stop
 from asynckit.serve.member import Member, now
 from asynckit.serve.messages import (
     Abort,
     Answered,
-    Drain,
     Embed,
-    Facts,
     Generate,
     GetMetrics,
     GetState,
     LoadAdapter,
-    Lost,
-    Peers,
     Problem,
     Refused,
     Served,
     State,
-    Stop,
     ToRouter,
     UnloadAdapter,
     UpdateWeights,

@@ -8,7 +8,7 @@ ends, it leaves the table and aborts what still runs for it.
 
 import asyncio
 import secrets
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Self
 
@@ -165,7 +165,7 @@ class Streams:
             return unavailable("the server is shutting down", code="draining", retry_after=10.0)
         return self._closed
 
-    def send(self, messages: list[Generate] | list[Call], seconds: float) -> Stream:
+    def send(self, messages: Sequence[Generate] | Sequence[Call], seconds: float) -> Stream:
         """Send messages to the router; the stream waits for their answers, at most so many seconds.
 
         Raises:

@@ -46,9 +46,10 @@ from asynckit.errors import AsynckitError, WorkFailed
 from asynckit.models.config import ModelConfig
 from asynckit.serve.assignment import Assignment
 from asynckit.serve.config import ServeConfig
+from asynckit.serve.control_messages import Beat, Drain, Failed, FromProcess, Ready, Stop, ToProcess
 from asynckit.serve.hosts import Host, Process, ThisMachine
 from asynckit.serve.member import now
-from asynckit.serve.messages import Beat, Drain, Failed, FromProcess, Ready, Stop, ToProcess, decoder, encode
+from asynckit.serve.messages import decoder, encode
 from asynckit.serve.roster import Action, GiveUp, Kill, Post, Roster, Start, posts_for
 from asynckit.serve.sockets import Place, RingKeys, Sockets
 

@@ -18,16 +18,14 @@ from asynckit.engine.request import Request
 from asynckit.engine.simulated_config import SimulatedConfig
 from asynckit.models.config import ModelConfig
 from asynckit.serve.config import ServeConfig
+from asynckit.serve.control_messages import Drain, Lost, Peers
 from asynckit.serve.member import now
 from asynckit.serve.messages import (
     Abort,
     Answered,
-    Drain,
     Embed,
     GetMetrics,
     LoadAdapter,
-    Lost,
-    Peers,
     Refused,
     Served,
     UnloadAdapter,

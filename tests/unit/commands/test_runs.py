@@ -43,6 +43,16 @@ def test_list_shows_runs(runs: Command) -> None:
     assert_error(runs("list", "nowhere"), 4, "no such folder")
 
 
+@pytest.mark.parametrize("words", [("show",), ("export", "--to", "jsonl", "--out", "-"), ("audit",)])
+@pytest.mark.parametrize("content", [b'{"schema": "asynckit.conf', b"[]", b'{"schema": "other/1"}'])
+def test_a_damaged_config_is_named(runs: Command, words: tuple[str, ...], content: bytes) -> None:
+    """Not a run whose settings nobody knows is shown or passed on as if it were whole."""
+    (Path("runs") / "first" / "config.json").write_bytes(content)
+    result = runs(words[0], "first", *words[1:])
+    assert_error(result, 4, "config.json")
+    assert result.stdout == ""
+
+
 def test_show_goes_from_the_run_to_a_sample(runs: Command) -> None:
     """The id in the table is one that --group takes."""
     table = runs("show", "first").stdout

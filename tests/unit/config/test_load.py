@@ -220,7 +220,7 @@ TEXT = st.text(st.characters(codec="utf-8"), max_size=20) | st.text(
 )
 
 
-@settings(deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(
     system=TEXT.filter(lambda text: text != "???"),
     task=st.dictionaries(TEXT.filter(bool), TEXT.filter(lambda text: text != "???"), max_size=3),

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import torch
 import transformers
-from tiny_models import save_tokenizer
+from tiny_models import GPT2, QWEN2_SLIDING, SMALL, save_tokenizer
 
 from asynckit.engine.config import EngineConfig, SamplingParams
 from asynckit.engine.decode_graphs import DecodeGraphs, Replay
@@ -25,26 +25,10 @@ from asynckit.engine.request import Request, Sequence, TokenEvent
 from asynckit.models.config import ModelConfig
 from asynckit.models.resolve import resolve_model
 
-SMALL = {
-    "hidden_size": 64,
-    "intermediate_size": 96,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "max_position_embeddings": 256,
-    "initializer_range": 0.3,
-    "eos_token_id": 0,
-}
 FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
     "llama": ("LlamaConfig", SMALL),
-    "qwen2, sliding": (
-        "Qwen2Config",
-        {**SMALL, "use_sliding_window": True, "sliding_window": 12, "max_window_layers": 1},
-    ),
-    "gpt2": (
-        "GPT2Config",
-        {"n_embd": 64, "n_layer": 2, "n_head": 4, "n_positions": 256, "initializer_range": 0.3},
-    ),
+    "qwen2, sliding": ("Qwen2Config", {**SMALL, **QWEN2_SLIDING}),
+    "gpt2": ("GPT2Config", GPT2),
 }
 CONFIG = EngineConfig(
     dtype="float32",

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 import transformers
-from tiny_models import save_tokenizer
+from tiny_models import GPT2, QWEN2_SLIDING, SMALL, save_tokenizer
 
 from asynckit.engine.config import EngineConfig, SamplingParams
 from asynckit.engine.engine import Engine
@@ -15,27 +15,6 @@ from asynckit.errors import InputError
 from asynckit.models.config import ModelConfig
 from asynckit.models.resolve import resolve_model
 
-SMALL = {
-    "hidden_size": 64,
-    "intermediate_size": 96,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "head_dim": 16,
-    "max_position_embeddings": 256,
-    "initializer_range": 0.3,
-    "pad_token_id": 0,
-    "bos_token_id": 0,
-    "eos_token_id": 0,
-}
-GPT2 = {
-    "n_embd": 64,
-    "n_layer": 2,
-    "n_head": 4,
-    "n_positions": 256,
-    "initializer_range": 0.3,
-    "eos_token_id": 0,
-}
 LLAMA3 = {
     "rope_theta": 10_000.0,
     "rope_type": "llama3",
@@ -60,7 +39,7 @@ RUN: dict[str, tuple[str, dict[str, Any]]] = {
     "qwen2": ("Qwen2Config", SMALL),
     "qwen2, sliding": (
         "Qwen2Config",
-        {**SMALL, "use_sliding_window": True, "sliding_window": 12, "max_window_layers": 1},
+        {**SMALL, **QWEN2_SLIDING},
     ),
     "qwen3": ("Qwen3Config", SMALL),
     "mistral": ("MistralConfig", {**SMALL, "sliding_window": 16}),

@@ -110,7 +110,7 @@ def quickly(config: EngineConfig, todo: list[Act], simulated: SimulatedConfig = 
     return ends
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(config=configs, todo=acts)
 @example(
     config=EngineConfig(max_running=4, max_step_tokens=64, max_model_len=72, kv_cache_tokens=96), todo=[]

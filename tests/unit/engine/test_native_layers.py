@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 import torch
 import transformers
+from tiny_models import QWEN2_SLIDING, SMALL
 
 from asynckit.engine.attention import NAME, Span
 from asynckit.engine.kv_cache import KVCache
@@ -16,28 +17,20 @@ from asynckit.engine.native_layers import speed_up_attention
 from asynckit.engine.torch_attention import TorchBatch
 from asynckit.engine.weights import WeightSlots
 
-SMALL = {
-    "vocab_size": 99,
-    "hidden_size": 64,
-    "intermediate_size": 96,
-    "num_hidden_layers": 3,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "head_dim": 16,
-}
+SHAPE = {**SMALL, "vocab_size": 99, "num_hidden_layers": 3, "initializer_range": 0.02}
 FAMILIES: dict[str, tuple[int, dict[str, Any]]] = {
     "LlamaConfig": (3, {"attention_bias": True}),
-    "Qwen2Config": (3, {"use_sliding_window": True, "sliding_window": 12, "max_window_layers": 1}),
+    "Qwen2Config": (3, QWEN2_SLIDING),
     "Qwen3Config": (3, {}),
     "MistralConfig": (3, {"sliding_window": 16}),
     "Gemma3TextConfig": (3, {"sliding_window": 16, "query_pre_attn_scalar": 50}),
     # It clips what its projections make, which shows in large numbers only.
-    "OlmoConfig": (0, {"clip_qkv": 3.0, "pad_token_id": 0}),
+    "OlmoConfig": (0, {"clip_qkv": 3.0}),
     # Its last layer knows no positions.
-    "SmolLM3Config": (2, {"no_rope_layers": [1, 1, 0], "pad_token_id": 0}),
+    "SmolLM3Config": (2, {"no_rope_layers": [1, 1, 0]}),
     # Their projections or their rotations are of another kind.
-    "Phi3Config": (0, {"pad_token_id": 0}),
-    "CohereConfig": (0, {"pad_token_id": 0}),
+    "Phi3Config": (0, {}),
+    "CohereConfig": (0, {}),
 }
 
 
@@ -50,7 +43,7 @@ def test_layers_that_compute_the_same_are_changed(family: str, dtype: torch.dtyp
         pytest.skip("no C compiler on this machine")
     count, settings = FAMILIES[family]
     torch.manual_seed(0)
-    config = getattr(transformers, family)(**{**SMALL, **settings})
+    config = getattr(transformers, family)(**{**SHAPE, **settings})
     model = transformers.AutoModelForCausalLM.from_config(
         config, attn_implementation=NAME, dtype=dtype
     ).eval()

@@ -32,6 +32,7 @@ def one(servers: tuple[OpenAIServer, OpenAIServer]) -> OpenAIServer:
         server.start()
         server.faults.clear()
         server.bodies.clear()
+        server.somebody_left.clear()
         server.lasting, server.hung_up, server.most_open = FINE, 0, 0
         server.names, server.breaks = ["tiny"], lambda _: False
     return servers[0]

@@ -47,6 +47,18 @@ async def test_takers_wait_while_something_may_come_back() -> None:
     assert await waiting == "a"
 
 
+async def test_a_group_that_ends_while_it_waits_is_passed_over() -> None:
+    """An earlier attempt came through; and nothing is remembered of groups that are done with."""
+    backlog = Backlog(map(group, "abc"))
+    assert [await take(backlog), await take(backlog)] == ["a", "b"]
+    await backlog.give_back("b", blamed=False)
+    await backlog.end("ab")
+    assert await take(backlog) == "c"
+    await backlog.end("c")
+    assert backlog.done
+    assert not backlog._ended
+
+
 async def test_what_is_there_at_two_deaths_runs_alone() -> None:
     """Once among others again, then only where nothing else runs, and last."""
     backlog = Backlog(map(group, "abc"))

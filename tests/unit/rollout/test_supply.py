@@ -1,14 +1,12 @@
 """The supply: what a run commits doesn't depend on the order in which groups are filtered."""
 
 import random
-from dataclasses import replace
-from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from jobs import make_job
 
-from asynckit.config.load import load_config
 from asynckit.errors import InputError
 from asynckit.rollout.job import Job
 from asynckit.rollout.prompting.prompt_stream import PromptStream
@@ -20,28 +18,7 @@ def prompts(count: int) -> list[Prompt]:
     return [Prompt(index, f"prompt {index}", None, None, "", {}, "here") for index in range(count)]
 
 
-def job(*settings: str) -> Job:
-    root = load_config(overrides=list(settings), environ={}).root
-    return Job(
-        model=root.model,
-        engine=root.engine,
-        simulated=root.simulated,
-        openai=root.openai,
-        sampling=root.sampling,
-        reward=root.reward,
-        rollout=root.rollout,
-        async_training=root.async_training,
-        learner=root.learner,
-        identity="identity",
-        folder=Path("run"),
-        import_paths=(),
-        chat=False,
-        began=0.0,
-        attempt=1,
-    )
-
-
-JOB = job()
+JOB = make_job()
 
 
 def supply(count: int, its: Job = JOB) -> Supply:
@@ -75,14 +52,14 @@ def test_the_order_of_ends_makes_no_difference(count: int, filtered: set[int], o
 
 def test_replacements_end_somewhere() -> None:
     """A reward that never differs must not keep a run going for ever."""
-    its = supply(3, job("rollout.max_replacements=2"))
+    its = supply(3, make_job("rollout.max_replacements=2"))
     assert len(its.more(5)) == 2
     assert its.more(1) == []
 
 
 def test_more_than_the_prompts_goes_into_further_epochs() -> None:
     """With other ids and seeds, so that a prompt is not answered in the same way twice."""
-    its = supply(2, job("rollout.total_rollout_steps=5"))
+    its = supply(2, make_job("rollout.total_rollout_steps=5"))
     assert [group.prompt.text for group in its.groups] == [f"prompt {index % 2}" for index in range(5)]
     assert len({group.id for group in its.groups}) == len({group.seed for group in its.groups}) == 5
 
@@ -99,6 +76,6 @@ def test_a_run_goes_on_with_what_it_had_submitted() -> None:
 
 def test_other_prompts_are_refused() -> None:
     """A run is not continued with prompts that it was not begun with."""
-    its = Supply(PromptStream(prompts(2)[::-1], epochs=1, shuffle=False, seed=0), replace(JOB))
+    its = Supply(PromptStream(prompts(2)[::-1], epochs=1, shuffle=False, seed=0), JOB)
     with pytest.raises(InputError, match="not those of the run"):
         its.restore([group.id for group in supply(2).groups], filtered=0)

@@ -16,24 +16,9 @@ from asynckit.engine.simulated_config import SimulatedConfig
 from asynckit.models.light_tokenizer import LightTokenizer
 from asynckit.serve.assignment import Assignment
 from asynckit.serve.config import ServeConfig
+from asynckit.serve.control_messages import FromProcess, Lost, Peers, Ready, Stop, ToProcess
 from asynckit.serve.detokenizer import run_detokenizer
-from asynckit.serve.messages import (
-    Answered,
-    Begin,
-    FromProcess,
-    Lost,
-    Peers,
-    Ready,
-    Refused,
-    Stop,
-    Texts,
-    ToHttp,
-    Token,
-    Tokens,
-    ToProcess,
-    decoder,
-    encode,
-)
+from asynckit.serve.messages import Answered, Begin, Refused, Texts, ToHttp, Token, Tokens, decoder, encode
 from asynckit.serve.sockets import Inbox, Outbox, Place, Sockets
 
 pytestmark = pytest.mark.timeout(30)

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable
 from hypothesis import given
 from hypothesis import strategies as st
 
-from asynckit.serve.messages import Facts, Failed, Lost, Peers
+from asynckit.serve.control_messages import Facts, Failed, Lost, Peers
 from asynckit.serve.roster import Action, GiveUp, Kill, Roster, Start, Tell, posts_for
 
 FACTS = Facts(512, 100, 1024, 8)

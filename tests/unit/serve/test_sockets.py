@@ -15,10 +15,11 @@ from hypothesis import strategies as st
 
 from asynckit.engine.config import SamplingParams
 from asynckit.engine.request import Request
+from asynckit.serve import control_messages as c
 from asynckit.serve import messages as m
 from asynckit.serve.sockets import MOST_FRAME_BYTES, Place, RingKeys, Sockets
 
-UNIONS = [m.ToRouter, m.ToDetokenizer, m.ToHttp, m.ToWorker, m.FromWorker, m.FromProcess, m.ToProcess]
+UNIONS = [m.ToRouter, m.ToDetokenizer, m.ToHttp, m.ToWorker, m.FromWorker, c.FromProcess, c.ToProcess]
 GENERATE = m.Generate(
     Request("http-0-1", (1, 2, 3), SamplingParams(stop=("x",))), "http-0", "owner", 1.0, 60.0
 )
@@ -49,7 +50,7 @@ async def test_garbage_is_dropped_and_counted(sockets: Sockets) -> None:
     dealer = sockets.dealer(inbox.address)  # ends at once: a dealer is no pusher
     dealer.close()
     outbox = sockets.outbox(inbox.address)
-    for frame in (b"", b"\xff" * 100, b"\x00", m.encode(m.Stop()), msgspec.msgpack.encode(["Abort", 5])):
+    for frame in (b"", b"\xff" * 100, b"\x00", m.encode(c.Stop()), msgspec.msgpack.encode(["Abort", 5])):
         await outbox._socket.send(frame)
     await outbox.send(m.Abort("a"))
     async with asyncio.timeout(10):

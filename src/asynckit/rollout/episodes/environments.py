@@ -13,6 +13,7 @@ from asynckit.errors import ConfigError, InputError
 from asynckit.rollout.near_miss import did_you_mean
 from asynckit.rollout.prompting.prompts import Prompt
 from asynckit.rollout.scoring.user_function import import_object
+from asynckit.rollout.scoring.user_signature import VARIABLE, required_of, signature_of
 
 BUILT_IN = {"calculator": "asynckit.rollout.episodes.calculator:Calculator"}
 OFFERED = ("ground_truth", "data_source", "extra_info", "messages", "seed")
@@ -125,21 +126,10 @@ def check_environment(
 
 
 def _declared(kind: type, name: str) -> tuple[str, ...]:
-    try:
-        parameters = inspect.signature(kind).parameters.values()
-    except (TypeError, ValueError) as error:
-        raise InputError(
-            f"its constructor cannot be read: {error}", where=name, mend="write an __init__"
-        ) from None
-    variable = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
-    keyword = [p for p in parameters if p.kind not in (*variable, inspect.Parameter.POSITIONAL_ONLY)]
-    declared = tuple(p.name for p in keyword if p.name in OFFERED)
-    required = [
-        p.name
-        for p in parameters
-        if p.kind not in variable and p.default is inspect.Parameter.empty and p.name not in declared
-    ]
-    if required:
+    parameters = signature_of(kind, name).parameters.values()
+    unnamed = (*VARIABLE, inspect.Parameter.POSITIONAL_ONLY)
+    declared = tuple(p.name for p in parameters if p.kind not in unnamed and p.name in OFFERED)
+    if required := required_of(parameters, declared):
         raise InputError(
             f"its constructor requires {', '.join(required)}, which asynckit cannot give",
             where=name,

@@ -13,7 +13,7 @@ from itertools import groupby
 
 WIDTH, HEIGHT = 640, 220
 _LEFT, _RIGHT, _TOP, _BOTTOM = 56, 12, 12, 34
-_BARS, _FEWEST_BARS = 40, 8
+_BARS, _FEWEST_BARS = 40, 3
 _SHADES = 5  # steps of busy that are told apart
 ROWS = 32  # replicas that are drawn
 

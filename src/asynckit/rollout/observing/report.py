@@ -169,7 +169,7 @@ def _plots(samples: Samples, timeline: Timeline) -> list[str]:
             [("in the queue", queued), ("for the learner", waiting)],
         ),
         strips(
-            "How busy each replica was",
+            "How busy everybody was",
             seconds,
             [(name, series.means) for name, series in timeline.busy.items()],
         ),

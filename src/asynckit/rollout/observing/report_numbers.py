@@ -84,9 +84,9 @@ class Timeline:
 
     @property
     def busy(self) -> dict[str, Series]:
-        """How busy each replica was."""
+        """How busy the learner was, if there is one, and each replica."""
         found = {name: self.series[name] for name in self.series if _is_busy(name)}
-        return {name.split("/")[1]: found[name] for name in sorted(found)}
+        return {name.removeprefix("replica/").removesuffix("/busy"): found[name] for name in sorted(found)}
 
 
 DRAWN = (
@@ -94,6 +94,7 @@ DRAWN = (
     "fully_async/monitor/queue/mq_queue_size",
     "learner/waiting",
 )
+_LEARNER_IDLE, _LEARNER_BUSY = "fully_async/trainer/idle_ratio", "learner/busy"
 
 
 def read_samples(folder: Path) -> Samples:
@@ -236,7 +237,7 @@ def _parquet_rows(path: Path) -> Iterator[Row]:
 
 
 def _is_busy(name: str) -> bool:
-    return name.startswith("replica/") and name.endswith("/busy")
+    return name == _LEARNER_BUSY or (name.startswith("replica/") and name.endswith("/busy"))
 
 
 def _metric_lines(path: Path) -> Iterator[dict[str, float]]:
@@ -253,7 +254,8 @@ def _metric_lines(path: Path) -> Iterator[dict[str, float]]:
 
 def _drawn(line: Mapping[str, Any]) -> dict[str, float]:
     names = ["seconds", *(name for name in line if name in DRAWN or _is_busy(name))]
-    return {name: float(line[name]) for name in names}
+    learner = {_LEARNER_BUSY: 1 - float(line[_LEARNER_IDLE])} if _LEARNER_IDLE in line else {}
+    return learner | {name: float(line[name]) for name in names}
 
 
 def _refuse(name: str) -> float:

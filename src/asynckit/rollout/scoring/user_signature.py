@@ -19,7 +19,9 @@ def signature_of(function: Callable[..., Any], name: str) -> inspect.Signature:
         return inspect.signature(function)
     except (TypeError, ValueError) as error:
         raise InputError(
-            f"its parameters cannot be read: {error}", where=name, mend="wrap it in a def"
+            f"its parameters cannot be read: {error}",
+            where=name,
+            mend="wrap it in a def or class",
         ) from None
 
 
@@ -85,13 +87,14 @@ def accepted(
     return given, frozenset(names)
 
 
+def required_of(parameters: Collection[inspect.Parameter], given: Collection[str]) -> list[str]:
+    """The parameters that have no default and are not given."""
+    bare = (p for p in parameters if p.kind not in VARIABLE and p.default is inspect.Parameter.empty)
+    return [p.name for p in bare if p.name not in given]
+
+
 def _require(parameters: Collection[inspect.Parameter], given: Mapping[str, Any], name: str) -> None:
-    required = [
-        p.name
-        for p in parameters
-        if p.kind not in VARIABLE and p.default is inspect.Parameter.empty and p.name not in given
-    ]
-    if required:
+    if required := required_of(parameters, given):
         raise InputError(
             f"its constructor requires {', '.join(required)}",
             where=name,

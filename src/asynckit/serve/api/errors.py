@@ -146,6 +146,8 @@ def validation_error(errors: Sequence[Any], known: Sequence[str] = ()) -> ApiErr
         return ApiError(400, f"the body is not JSON: {first['ctx']['error']} at character {place[0]}")
     if first["type"] == "extra_forbidden":
         return ApiError(400, _unknown_field(place[-1], known), param=param, code="unknown_field")
+    if not place and first["type"] == "value_error":
+        return ApiError(400, f"the body {first['msg'].removeprefix('Value error, ')}", code="invalid_value")
     if not place:
         return ApiError(400, "the body must be a JSON object (Content-Type: application/json)")
     reasons = dict.fromkeys(each["msg"] for each in errors if each["loc"][:2] == first["loc"][:2])

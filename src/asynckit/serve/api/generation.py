@@ -11,7 +11,8 @@ from asynckit.engine.validate import check_request, check_types
 from asynckit.errors import RequestError
 from asynckit.serve.api.errors import ApiError
 from asynckit.serve.api.service import Service, arrival_of, note, owner_of, too_long
-from asynckit.serve.messages import Facts, Generate, Text, TokenText
+from asynckit.serve.control_messages import Facts
+from asynckit.serve.messages import Generate, Text, TokenText
 from asynckit.serve.preparation.jobs import Encode
 from asynckit.serve.streams import BACKSTOP_SECONDS, Piece, Stream, new_id
 

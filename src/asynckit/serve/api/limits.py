@@ -10,22 +10,38 @@ BODY_SECONDS = 30.0  # in which a body must have come in
 _DISCARD_SECONDS = 5.0
 _DISCARDED = 4  # times the largest body
 DEEPEST = 64  # levels of lists and objects in a body
+MOST_PARTS = 50_000  # lists, objects and keys in a body: what checking it costs grows with them
+_EXCESSES = {
+    "depth": f"the body is nested more than {DEEPEST} levels deep",
+    "parts": f"the body has more than {MOST_PARTS} lists, objects and keys",
+}
 _TO_SQUARE = bytes.maketrans(b"{}", b"[]")
 _NO_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
-_STRING = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)
+# Nothing is tried twice, and a string without an end goes to the end: the time is linear whatever comes.
+_STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?', re.DOTALL)
 _CLOSE = {"Connection": "close"}  # the rest of the body is not read
 
 
-def nested_too_deeply(body: bytes, deepest: int = DEEPEST) -> bool:
-    """Whether JSON has more levels than ``deepest``; what is no JSON may count as such.
+def excess(body: bytes, deepest: int = DEEPEST, most_parts: int = MOST_PARTS) -> str:
+    """What there is too much of in JSON, ``depth`` or ``parts``; nothing if all is well.
 
-    Every round takes away the pairs with nothing in them, so the work is a few passes in C and no loop over
-    the bytes.
+    Brackets and colons in strings don't count, so strings are taken out, unless there is too little of both
+    to matter. This is a few passes in C over the body, and no loop over its bytes.
     """
-    return _deep(body, deepest) and _deep(_STRING.sub(b"", body), deepest)
+    if _opened(body) <= deepest and body.count(b":") + _opened(body) <= most_parts:
+        return ""
+    bare = _STRING.sub(b"", body)
+    if _opened(bare) + bare.count(b":") > most_parts:
+        return "parts"
+    return "depth" if _deep(bare, deepest) else ""
+
+
+def _opened(text: bytes) -> int:
+    return text.count(b"{") + text.count(b"[")
 
 
 def _deep(text: bytes, deepest: int) -> bool:
+    """Whether there are more levels than that; every round takes away the pairs with nothing in them."""
     brackets, too_deep = text.translate(_TO_SQUARE, _NO_BRACKETS), b"[" * (deepest + 1)
     for _ in range(deepest):
         if too_deep in brackets:
@@ -83,8 +99,9 @@ class BodyLimits:
         except TimeoutError:
             message = f"the body did not come in within {self._seconds:g} s"
             raise ApiError(408, message, code="body_timeout", headers=_CLOSE) from None
-        if nested_too_deeply(body):
-            raise ApiError(400, f"the body is nested more than {DEEPEST} levels deep", code="too_deep")
+        too_much = excess(body)
+        if too_much:
+            raise ApiError(400, _EXCESSES[too_much], code=f"too_much_{too_much}")
         return body
 
     async def _check_announced(self, scope: Scope, receive: Receive) -> None:

@@ -12,15 +12,8 @@ from asynckit.serve.adapters import allowed_folder, check_name
 from asynckit.serve.api.errors import ApiError, JsonResponse, unavailable
 from asynckit.serve.api.schemas.other import LoadAdapterRequest, UnloadAdapterRequest, UpdateWeightsRequest
 from asynckit.serve.api.service import Service
-from asynckit.serve.messages import (
-    Facts,
-    GetMetrics,
-    GetState,
-    LoadAdapter,
-    State,
-    UnloadAdapter,
-    UpdateWeights,
-)
+from asynckit.serve.control_messages import Facts
+from asynckit.serve.messages import GetMetrics, GetState, LoadAdapter, State, UnloadAdapter, UpdateWeights
 from asynckit.serve.streams import new_id
 
 HEALTH_SECONDS = 5.0  # in which a probe must have passed through the ring

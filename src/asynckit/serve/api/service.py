@@ -12,7 +12,8 @@ from starlette.requests import Request as HttpRequest
 from asynckit.serve.api.errors import ApiError, ClientGone, Receive, unavailable
 from asynckit.serve.api.grammars import GrammarChecks
 from asynckit.serve.config import ServeConfig
-from asynckit.serve.messages import Answered, Call, Facts
+from asynckit.serve.control_messages import Facts
+from asynckit.serve.messages import Answered, Call
 from asynckit.serve.preparation.jobs import Loaded
 from asynckit.serve.preparation.pool import Preparers
 from asynckit.serve.streams import Streams

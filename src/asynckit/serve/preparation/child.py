@@ -111,7 +111,7 @@ def chat_ids(tokenizer: PromptTokenizer, job: Chat) -> Outcome:
     marks = Marks(tokenizer.specials, secrets.token_hex(8))
     try:
         rendered = tokenizer.light.render_chat(
-            [_with_arguments(message) for message in marks.put(job.messages)],
+            [_with_arguments({**marks.put(message), "role": message["role"]}) for message in job.messages],
             marks.put(job.tools),
             add_generation_prompt=job.add_generation_prompt,
             continue_final_message=job.continue_final_message,

@@ -17,16 +17,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import count
 
-from asynckit.serve.messages import (
-    Begin,
-    Generate,
-    Problem,
-    Refused,
-    Timing,
-    ToDetokenizer,
-    Token,
-    Tokens,
-)
+from asynckit.serve.messages import Begin, Generate, Problem, Refused, Timing, ToDetokenizer, Token, Tokens
 from asynckit.serve.routing.balancing import Balancer
 from asynckit.serve.routing.fairness import GENERATED_WEIGHT, FairQueue, Owner
 from asynckit.serve.routing.observer import Observer

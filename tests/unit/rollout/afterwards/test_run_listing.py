@@ -1,5 +1,6 @@
 """The list of runs: every one is there, however it ended, with numbers that are those of its files."""
 
+import json
 import os
 import shutil
 from pathlib import Path
@@ -63,6 +64,23 @@ def test_a_run_without_one_of_its_files_is_listed_as_damaged(tmp_path: Path, mis
     (entry,) = list_runs(tmp_path)
     assert entry.status == "damaged"
     assert missing.partition(".")[0] in entry.problem
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("groups", 3), ("samples", [1]), ("schema", "other/1"), (None, [])],
+)
+def test_a_run_with_an_odd_summary_is_listed_as_damaged(
+    tmp_path: Path, field: str | None, value: object
+) -> None:
+    """Whoever reads the list need not fear one broken file among many."""
+    make_run(tmp_path / "sound", groups=1)
+    path = make_run(tmp_path / "odd", groups=1).path / "summary.json"
+    document = json.loads(path.read_text())
+    path.write_text(json.dumps({**document, field: value} if field else value))
+    problems = {each.name: each.problem for each in list_runs(tmp_path)}
+    assert problems["sound"] == ""
+    assert problems["odd"].startswith("summary.json: ")
 
 
 def test_names_cannot_command_the_terminal(tmp_path: Path) -> None:

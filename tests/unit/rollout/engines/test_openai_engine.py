@@ -199,8 +199,7 @@ async def test_a_cancelled_caller_hangs_up(one: OpenAIServer, opened: Open) -> N
         with pytest.raises(asyncio.CancelledError):
             await waiting
         assert not generator._samples.under_way
-        one.stop()  # returns when the server has seen to all connections
-    assert one.hung_up >= 1
+        assert await asyncio.to_thread(one.somebody_left.wait, 30)
 
 
 async def test_a_refused_request_fails_alone(one: OpenAIServer, opened: Open) -> None:

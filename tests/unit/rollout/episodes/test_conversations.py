@@ -6,22 +6,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from jobs import make_job
 from tiny_models import save_tokenizer
 
-from asynckit.engine.config import EngineConfig, SamplingParams
+from asynckit.engine.config import EngineConfig
 from asynckit.engine.driver import EngineDriver
 from asynckit.engine.request import OnUpdate, Request
 from asynckit.engine.simulated import SimulatedEngine
 from asynckit.engine.simulated_config import SimulatedConfig
-from asynckit.models.config import ModelConfig
-from asynckit.rollout.config import AsyncTrainingConfig, LearnerConfig, RewardConfig, RolloutConfig
 from asynckit.rollout.episodes.conversations import Conversations
 from asynckit.rollout.episodes.environment_processes import EnvironmentProcesses
 from asynckit.rollout.episodes.episode import Episode
 from asynckit.rollout.episodes.turns import text_of
 from asynckit.rollout.group import Group
 from asynckit.rollout.job import Job
-from asynckit.rollout.openai_config import OpenAIConfig
 from asynckit.rollout.prompting.prompts import Prompt
 from asynckit.rollout.recording import sampling_of
 
@@ -46,26 +44,10 @@ class Mute:
 """
 
 
-def job(folder: Path, rollout: RolloutConfig, on_update: str = "keep_kv") -> Job:
-    """A run with the environment that ``rollout`` names."""
+def job(folder: Path, *settings: str) -> Job:
+    """A run with one of the environments above."""
     (folder / "talkers.py").write_text(TALKER)
-    return Job(
-        model=ModelConfig(),
-        engine=EngineConfig(),
-        simulated=SimulatedConfig(),
-        openai=OpenAIConfig(),
-        sampling=SamplingParams(max_tokens=40),
-        reward=RewardConfig(),
-        rollout=rollout,
-        async_training=AsyncTrainingConfig(on_update=on_update),
-        learner=LearnerConfig(),
-        identity="",
-        folder=folder,
-        import_paths=(str(folder),),
-        chat=True,
-        began=0.0,
-        attempt=1,
-    )
+    return make_job("sampling.max_tokens=40", *settings, folder=folder, chat=True)
 
 
 class Table:
@@ -130,7 +112,7 @@ def check(episode: Episode) -> None:
 
 async def test_samples_go_their_own_ways_and_the_same_ones_again(tmp_path: Path) -> None:
     """Each has its own environment; a later turn's tokens depend on group, sample and turn alone."""
-    its = job(tmp_path, RolloutConfig(environment="talkers:Talker"))
+    its = job(tmp_path, "rollout.environment=talkers:Talker")
     async with table(its) as at:
         found = []
         for _ in range(2):
@@ -149,7 +131,7 @@ async def test_samples_go_their_own_ways_and_the_same_ones_again(tmp_path: Path)
 
 async def test_a_conversation_has_at_most_max_turns(tmp_path: Path) -> None:
     """The environment's last words, which nobody answers, are left out."""
-    its = job(tmp_path, RolloutConfig(environment="talkers:Mute", max_turns=2))
+    its = job(tmp_path, "rollout.environment=talkers:Mute", "rollout.max_turns=2")
     async with table(its) as at:
         episodes = await at.first_turns()
         assert await at.conversations().go_on(at.group, IDS, episodes)
@@ -160,7 +142,7 @@ async def test_a_conversation_has_at_most_max_turns(tmp_path: Path) -> None:
 
 async def test_a_conversation_ends_where_the_model_s_context_does(tmp_path: Path) -> None:
     """Whether a turn fills it up or the next has no room: what was said is kept, and it ends with a turn."""
-    its = job(tmp_path, RolloutConfig(environment="talkers:Mute", max_turns=1000))
+    its = job(tmp_path, "rollout.environment=talkers:Mute", "rollout.max_turns=1000")
     async with table(its, room=100) as at:
         episodes = await at.first_turns()
         assert await at.conversations().go_on(at.group, IDS, episodes)
@@ -173,7 +155,7 @@ async def test_a_conversation_ends_where_the_model_s_context_does(tmp_path: Path
 
 async def test_a_turn_at_its_limit_is_the_last(tmp_path: Path) -> None:
     """What was cut off is nothing to answer; the environment still says what it is worth."""
-    its = job(tmp_path, RolloutConfig(environment="talkers:Talker"))
+    its = job(tmp_path, "rollout.environment=talkers:Talker")
     async with table(its, lengths="constant(99)") as at:
         episodes = await at.first_turns()
         assert await at.conversations().go_on(at.group, IDS, episodes)
@@ -183,7 +165,7 @@ async def test_a_turn_at_its_limit_is_the_last(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("on_update", "goes_on"), [("keep_kv", True), ("restart", False)])
 async def test_new_weights_between_turns(tmp_path: Path, on_update: str, goes_on: bool) -> None:
     """Spans say so; with restart the group is to begin again, so that its tokens are of one version."""
-    its = job(tmp_path, RolloutConfig(environment="talkers:Talker"), on_update)
+    its = job(tmp_path, "rollout.environment=talkers:Talker", f"async_training.on_update={on_update}")
     async with table(its) as at:
         episodes = await at.first_turns()
         await at.driver.update_weights(1, None, OnUpdate.KEEP_KV)

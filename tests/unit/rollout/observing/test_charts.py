@@ -53,6 +53,14 @@ def test_any_histogram_counts_everything(counts: list[dict[int, int]]) -> None:
     assert len(tips) <= 40 * len(counts)
 
 
+def test_the_axis_ends_with_what_was_counted() -> None:
+    """Versions that no token was old would look as if the run allowed for them."""
+    root = checked(histogram("t", "versions", [("tokens", Counter({0: 9, 2: 1}))], start=0))
+    ticks = [text.text for text in root.iter("text") if text.attrib["class"] == "tick middle"]
+    assert "2" in ticks
+    assert not {"3", "4", "7"} & set(ticks)
+
+
 @given(rows=st.lists(st.lists(st.none() | st.floats(0, 1), min_size=5, max_size=5), max_size=40))
 def test_any_strips_can_be_drawn(rows: list[list[float | None]]) -> None:
     """A thousand replicas don't make a page of a thousand rows."""

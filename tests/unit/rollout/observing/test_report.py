@@ -212,6 +212,20 @@ def test_a_long_run_has_a_small_report(tmp_path: Path) -> None:
     assert len(read_timeline(run).seconds.means) <= 160
 
 
+def test_the_learner_has_a_row_of_its_own(tmp_path: Path) -> None:
+    """Whether it or the replicas wait is what such a run is tuned by; without one there is no row."""
+    run = a_run(tmp_path / "r")
+    replica = ReplicaSnapshot("r-0", "running", 0, 1, 0, 0, 0.0, 0)
+    with MetricsLog(run) as log:
+        for seconds, busy in ((0.0, 0.0), (10.0, 4.0)):
+            shown = (replace(replica, busy_seconds=seconds),)
+            log.append(Snapshot(seconds=seconds, submitted=1, learner_busy_seconds=busy, replicas=shown))
+    busy_now = {name: series.means[-1] for name, series in read_timeline(run).busy.items()}
+    assert busy_now == pytest.approx({"learner": 0.4, "r-0": 1.0})
+    assert "learner 40% busy, r-0 100% busy" in page_of(run).text
+    assert "learner" not in read_timeline(a_run(tmp_path / "alone", lines=3)).busy
+
+
 def test_attempts_follow_one_another(tmp_path: Path) -> None:
     """A resumed run's seconds begin again; its plots go on. The half line of a kill is no part of them."""
     run = a_run(tmp_path / "r", lines=3)

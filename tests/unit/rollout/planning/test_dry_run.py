@@ -1,15 +1,19 @@
 """The dry run: every problem is in the list, and the worst one decides the exit code."""
 
+import socket
 import sys
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import pytest
+from openai_server import Fault, OpenAIServer
 
 from asynckit.config.schema import Root
 from asynckit.errors import ConfigError, DependencyError, InputError, RequestError, UsageError, WorkFailed
 from asynckit.rollout.config import RolloutConfig
+from asynckit.rollout.openai_config import OpenAIConfig
 from asynckit.rollout.planning.dry_run import dry_run
 from asynckit.rollout.planning.findings import Findings
 from asynckit.rollout.planning.resource_checks import record_bytes
@@ -123,6 +127,11 @@ def checked(folder: Path, model: Path, **sections: Any) -> Findings:
     return dry_run(**parts, identity="x", overwrite=False, resume=False, quiet=True)
 
 
+def the_bad(found: Findings) -> dict[str, str]:
+    """What each failed check says."""
+    return {finding.check: finding.text for finding in found.found if finding.error}
+
+
 def statuses(found: Findings) -> dict[str, str]:
     return {finding.check: finding.status for finding in found.found}
 
@@ -206,3 +215,59 @@ def test_a_real_engine_s_memory_is_checked(tmp_path: Path, tiny_llama: Path) -> 
     assert statuses(checked(tmp_path, tiny_llama, rollout=torch, engine=on_cpu))["memory"] == "ok"
     huge = replace(on_cpu, kv_cache_tokens=10**12)
     assert statuses(checked(tmp_path, tiny_llama, rollout=torch, engine=huge))["memory"] == "bad"
+
+
+def with_engine(folder: Path, engine: str) -> RolloutConfig:
+    return replace(Root().rollout, out=str(folder / "out"), engine=engine)
+
+
+def test_a_server_is_asked_whether_it_will_do(tmp_path: Path, tiny_llama: Path) -> None:
+    """One that is there, with what it has; no weights and no memory are needed here."""
+    with OpenAIServer(tiny_llama) as server:
+        found = checked(
+            tmp_path,
+            tiny_llama,
+            openai=OpenAIConfig(base_urls=server.url),
+            rollout=with_engine(tmp_path, "openai"),
+        )
+    assert not the_bad(found)
+    said = {finding.check: finding.text for finding in found.found}
+    assert server.url in said["engine"]
+    assert "no weights are needed" in said["model"]
+    assert statuses(found)["memory"] == "ok"
+    assert statuses(found)["lengths"] == "skipped"
+
+
+def test_a_server_that_will_not_do_is_found(tmp_path: Path, tiny_llama: Path) -> None:
+    """Nobody behind the address, and a server without token ids."""
+    rollout = with_engine(tmp_path, "openai")
+    with socket.socket() as unused:  # bound but not listening
+        unused.bind(("127.0.0.1", 0))
+        nobody = OpenAIConfig(base_urls=f"http://127.0.0.1:{unused.getsockname()[1]}")
+        bad = the_bad(checked(tmp_path, tiny_llama, openai=nobody, rollout=rollout))
+    assert bad.keys() == {"engine"}
+    assert "no connection" in bad["engine"]
+    with OpenAIServer(tiny_llama) as server:
+        server.lasting = Fault(change=lambda choice: choice.pop("token_ids") and None)
+        there = OpenAIConfig(base_urls=server.url)
+        bad = the_bad(checked(tmp_path, tiny_llama, openai=there, rollout=rollout))
+    assert bad.keys() == {"engine"}
+    assert "no token_ids" in bad["engine"]
+
+
+@pytest.mark.skipif(find_spec("vllm") is not None, reason="vLLM is installed")
+def test_a_missing_vllm_is_found(tmp_path: Path, tiny_llama: Path) -> None:
+    """Before a run has started anything."""
+    found = checked(tmp_path, tiny_llama, rollout=with_engine(tmp_path, "vllm"))
+    (error,) = (finding.error for finding in found.found if finding.check == "engine")
+    assert isinstance(error, DependencyError)
+    assert "vLLM is not installed" in error.message
+
+
+def test_settings_that_contradict_each_other_are_found(tmp_path: Path, tiny_llama: Path) -> None:
+    """Taking turns with nobody, and an environment that there is none of."""
+    rollout = replace(with_engine(tmp_path, "simulated"), mode="sync", environment="calculatr")
+    bad = the_bad(checked(tmp_path, tiny_llama, rollout=rollout))
+    assert bad.keys() == {"settings", "environment"}
+    assert "without a learner" in bad["settings"]
+    assert "calculatr" in bad["environment"]

@@ -9,11 +9,11 @@ from typing import Any
 import httpx2
 import pytest
 from fake_ring import ServerThread
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from asynckit.serve.api.keys import ADMIN_PATHS, Keys, bearer, fingerprint
-from asynckit.serve.api.limits import DEEPEST, nested_too_deeply
+from asynckit.serve.api.limits import DEEPEST, excess
 
 GUARDED = ("/v1/models", "/v1/completions", "/tokenize", "/stats", "/metrics", "/openapi.json", "/nothing")
 MOST = 4096
@@ -147,9 +147,10 @@ def raw(server: ServerThread, content: bytes) -> bytes:
     ),
     st.integers(1, 5),
 )
+@example({"}": {"}": [[]]}}, 3)
 def test_depth_is_that_of_the_json(value: Any, deepest: int) -> None:
     """Brackets in strings don't count, and the limit is exact."""
-    assert nested_too_deeply(json.dumps(value).encode(), deepest) == (depth(value) > deepest)
+    assert (excess(json.dumps(value).encode(), deepest) == "depth") == (depth(value) > deepest)
 
 
 def depth(value: Any) -> int:
@@ -166,6 +167,22 @@ def test_deep_bodies_are_refused(client: httpx2.Client, body: str) -> None:
     answer = client.post("/tokenize", content=body, headers={"Content-Type": "application/json"})
     assert answer.status_code == 400
     assert DEEPEST < 1000
+
+
+def test_bodies_of_many_parts_are_refused(client: httpx2.Client) -> None:
+    """What costs seconds to check is refused before; a text may have as many brackets as it likes."""
+    parts = [{"type": "text", "text": "[{:"}] * 1000
+    body = {"model": "tiny", "messages": [{"role": "user", "content": parts}] * 100}
+    assert client.post("/v1/chat/completions", json=body).json()["error"]["code"] == "too_much_parts"
+    answer = client.post("/tokenize", json={"prompt": '[{:"' * 30_000})
+    assert answer.json()["error"]["code"] == "context_length_exceeded"
+
+
+@pytest.mark.parametrize("body", [b'"' + b'\\"' * 2_000_000, b'"\\' * 2_000_000, b'["' * 2_000_000])
+@pytest.mark.timeout(30)
+def test_counting_takes_linear_time(body: bytes) -> None:
+    """Strings without an end, or made of escapes, don't make the count slow."""
+    assert excess(b"[" * 100 + body)
 
 
 NUMBERS = st.one_of(st.integers(), st.floats(), st.sampled_from([10**400, -1, 0, 1, 2**63, 1e308]))
