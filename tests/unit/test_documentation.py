@@ -22,10 +22,16 @@ from asynckit.rollout.afterwards.export import TARGETS
 from asynckit.rollout.afterwards.run_view import SORTS
 from asynckit.rollout.record import STATUSES, EngineInfo, Timing, Trajectory
 from asynckit.rollout.sinks import TrajectorySink
+from asynckit.serve.api.keys import ADMIN_PATHS
+from asynckit.serve.api.page_files import PAGE_PATHS
+from asynckit.serve.api.schemas.sampling import IGNORED
+from asynckit.serve.metrics import ROUTES, Metrics
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
 ROLLOUT = (ROOT / "docs" / "rollout.md").read_text(encoding="utf-8")
+SERVE = (ROOT / "docs" / "serve.md").read_text(encoding="utf-8")
+SERVE_API = (ROOT / "docs" / "serve-api.md").read_text(encoding="utf-8")
 
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\]\(([^)\s]+)\)")
@@ -196,14 +202,16 @@ def a_trajectory() -> Trajectory:
     )
 
 
-def test_the_rollout_page_has_every_flag() -> None:
+@pytest.mark.parametrize(("name", "page"), [("rollout", ROLLOUT), ("serve", SERVE)], ids=["rollout", "serve"])
+def test_the_page_of_a_command_has_every_flag(name: str, page: str) -> None:
     """Nobody has to read the code to find an option."""
     command: Any = typer.main.get_command(app)
-    context = command.make_context("asynckit", ["rollout"])
-    _, rollout, _ = command.resolve_command(context, ["rollout"])
-    options = [name for param in rollout.params for name in param.opts if name.startswith("--")]
+    context = command.make_context("asynckit", [name])
+    _, found, _ = command.resolve_command(context, [name])
+    params = [part for part in found.params if "--help" not in part.opts]
+    options = [text for part in params for text in (*part.opts, *part.secondary_opts) if text[0] == "-"]
     assert len(options) >= 10
-    assert [name for name in options if name != "--help" and f"`{name}`" not in ROLLOUT] == []
+    assert [option for option in options if f"`{option}`" not in page] == []
 
 
 def test_the_runs_page_has_every_flag_check_and_target() -> None:
@@ -281,3 +289,46 @@ def test_the_asynchrony_page_has_every_setting_with_its_default() -> None:
         for part in fields(getattr(Root(), section)):
             text, default = shown[f"{section}.{part.name}"], getattr(getattr(Root(), section), part.name)
             assert default is None or text.strip("`") == as_on_a_page(default)
+
+
+def test_the_serve_page_has_every_setting_with_its_default() -> None:
+    """And none that is not there any more."""
+    shown = dict(re.findall(r"^\| `serve\.(\w+)` \| ([^|]+) \|", SERVE, re.MULTILINE))
+    values = Root().serve
+    assert shown.keys() == {part.name for part in fields(values)}
+    for part in fields(values):
+        default = getattr(values, part.name)
+        assert default is None or shown[part.name].strip("`") == as_on_a_page(default), part.name
+
+
+def test_the_serve_page_has_every_exit_code() -> None:
+    """Service managers are set up from this table."""
+    listed = {int(code) for code in re.findall(r"^\| (\d+) \|", SERVE, re.MULTILINE)} - {400, 401, 429}
+    comparisons_only = {6}
+    assert listed >= (error_codes(AsynckitError) | {0}) - comparisons_only
+
+
+def test_the_api_page_has_every_route_with_its_key() -> None:
+    """Routes that want the admin key say so."""
+    rows = re.findall(r"^\| (`(?:GET|POST) .+?) \| (API|admin|none) \|", SERVE_API, re.MULTILINE)
+    shown = {path: key for row, key in rows for path in re.findall(r"`(?:GET|POST) ([^`]+)`", row)}
+    not_pages_of_ours = {"/docs"}  # FastAPI's own page is off
+    assert shown.keys() == (ROUTES - PAGE_PATHS - not_pages_of_ours) | {"/"}
+    assert {path for path, key in shown.items() if key == "admin"} == ADMIN_PATHS
+
+
+def test_the_api_page_has_every_error_code_and_ignored_field() -> None:
+    """Programs branch on codes, and people look up what their field does."""
+    source = "\n".join(text_of(path) for path in (ROOT / "src" / "asynckit" / "serve").rglob("*.py"))
+    codes = set(re.findall(r"\bcode=\"(\w+)\"", source)) - {"unavailable"}  # which nobody uses as it is
+    assert len(codes) >= 20
+    assert [name for name in (*sorted(codes), *IGNORED) if f"`{name}`" not in SERVE_API] == []
+
+
+def test_the_operations_page_has_every_metric() -> None:
+    """Dashboards are built from this table."""
+    page = text_of(ROOT / "docs" / "serve-operations.md")
+    shown = Metrics("model").render()
+    names = re.findall(r"^# TYPE (asynckit:\w+) (\w+)$", shown, re.MULTILINE)
+    assert len(names) >= 20
+    assert [name for name, _ in names if not re.search(rf"`{name}[`{{]", page)] == []
