@@ -10,8 +10,8 @@ from typing import Any
 import httpx2
 import openai
 import pytest
-from bare_engine import greedy
 from command_line import Run
+from engine_alone import greedy
 from served import Served, served
 
 KEY, ADMIN = "a-key-for-users", "a-key-for-admins"

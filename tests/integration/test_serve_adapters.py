@@ -1,4 +1,4 @@
-"""Adapters and weights of a running server: equal to merged models in any company, and kept when parts die."""
+"""Adapters and weights of a running server: equal to merged models in company, and kept when parts die."""
 
 import asyncio
 import functools
@@ -11,7 +11,7 @@ from typing import Any
 import httpx2
 import pytest
 import torch
-from bare_engine import greedy, save_merged
+from engine_alone import greedy, save_merged
 from lora_adapters import TINY_LLAMA, save_random_adapter
 from served import Served, served
 
@@ -51,9 +51,7 @@ def other_weights(tiny_llama: Path, root: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def expected(
-    tiny_llama: Path, root: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Callable[..., Tokens]:
+def expected(tiny_llama: Path, root: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Tokens]:
     """What the bare engine gives over the model, or over what PEFT merges an adapter into."""
     merged = tmp_path_factory.mktemp("merged")
 
@@ -123,8 +121,8 @@ async def stats(client: httpx2.AsyncClient) -> dict[str, Any]:
 async def until_ready(client: httpx2.AsyncClient) -> None:
     """Wait until the server takes requests."""
     async with asyncio.timeout(60):
-        while (await client.get("/ready")).status_code != 200:
-            await asyncio.sleep(0.1)  # the server is asked, not waited for
+        while (await client.get("/ready")).status_code != 200:  # noqa: ASYNC110 - it is asked
+            await asyncio.sleep(0.1)
 
 
 async def until_gone(pid: int) -> None:
@@ -226,7 +224,6 @@ async def test_weights_are_replaced_while_a_stream_goes_on(
         assert why in refused.json()["error"]["message"]
     assert (await stats(client))["version"] == version + 1
     assert await tokens(client, "tiny") == expected("tiny", other_weights)
-
 
 
 @pytest.mark.parametrize("part", ["worker", "router"])
