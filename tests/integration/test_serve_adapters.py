@@ -3,6 +3,7 @@
 import asyncio
 import functools
 import os
+import shutil
 import signal
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from pathlib import Path
@@ -198,9 +199,9 @@ async def test_what_may_not_be_loaded_is_not(
 
 
 async def test_weights_are_replaced_while_a_stream_goes_on(
-    client: httpx2.AsyncClient, other_weights: Path, root: Path, expected: Callable[..., Tokens]
+    client: httpx2.AsyncClient, other_weights: Path, expected: Callable[..., Tokens]
 ) -> None:
-    """What runs goes on to its end; what comes after is of the new weights; what fails changes nothing."""
+    """What runs goes on to its end, and what comes after is of the new weights."""
     body = {"model": "tiny", "prompt": [7], "max_tokens": 400, "ignore_eos": True, "stream": True}
     body |= {"stream_options": {"include_usage": True}}
     version = (await stats(client))["version"]
@@ -217,13 +218,43 @@ async def test_weights_are_replaced_while_a_stream_goes_on(
         assert await tokens(client, name) == expected(name, other_weights)
     assert expected("tiny", other_weights) != expected("tiny")
 
-    (root / "empty").mkdir()
-    for folder, why in ((root / "empty", "empty"), (root / "small", "small")):
-        refused = await update(client, folder, version + 2)
-        assert refused.status_code == 400, refused.text
-        assert why in refused.json()["error"]["message"]
-    assert (await stats(client))["version"] == version + 1
-    assert await tokens(client, "tiny") == expected("tiny", other_weights)
+
+async def test_weights_that_cannot_be_used_change_nothing(
+    client: httpx2.AsyncClient, tiny_llama: Path, root: Path, expected: Callable[..., Tokens]
+) -> None:
+    """Whatever is wrong with them is said, none of them is taken over, and what was there goes on."""
+    weights = root / "other-weights"
+    version = (await stats(client))["version"]
+    for name, (folder, why) in broken_weights(tiny_llama, root).items():
+        answer = await update(client, folder, version + 1)
+        assert answer.status_code == 400, (name, answer.text)
+        assert why in answer.json()["error"]["message"], answer.text
+        assert (await stats(client))["version"] == version
+        assert await tokens(client, "tiny") == expected("tiny", weights), name
+    for folder, other in ((weights, version - 1), (root / "lacking", version)):
+        answer = await update(client, folder, other)
+        assert answer.status_code == 400, answer.text
+    assert (await stats(client))["version"] == version
+
+
+def broken_weights(model: Path, root: Path) -> dict[str, tuple[Path, str]]:
+    """Folders with weights that don't work for ``model``, each with a word that must be said of it."""
+    from safetensors.torch import load_file, save_file
+
+    weights = load_file(model / "model.safetensors")
+    last = max(weights)
+    file = "model.safetensors"
+    folders = {name: root / name for name in ("empty", "lacking", "odd", "cut")}
+    for folder in folders.values():
+        shutil.copytree(model, folder)
+    (folders["empty"] / file).unlink()
+    save_file({name: each for name, each in weights.items() if name != last}, folders["lacking"] / file)
+    save_file({**weights, last: torch.zeros(3, 5)}, folders["odd"] / file)
+    (folders["cut"] / file).write_bytes((model / file).read_bytes()[:-100])
+    words = {"empty": "empty", "lacking": last, "odd": last, "cut": "cut"}
+    return {name: (folder, words[name]) for name, folder in folders.items()} | {
+        "an adapter": (root / "small", "small")
+    }
 
 
 @pytest.mark.parametrize("part", ["worker", "router"])
