@@ -1,72 +1,34 @@
 """The built-in page in a real browser: it chats, stops, shows errors and load, and runs no foreign text."""
 
 import itertools
-import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import pytest
 from msgspec.structs import replace
 from page_server import IDLE, Answer, PageServer
 from selenium import webdriver
-from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
-from selenium.webdriver.remote.webelement import WebElement
-from selenium.webdriver.support.ui import Select, WebDriverWait
+from selenium.webdriver.support.ui import Select
+from web_page import Page, chromium, needs_chromium, read_log
 
 from asynckit.serve.api import page
 
-CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
-pytestmark = pytest.mark.skipif(not (CHROMIUM and DRIVER), reason="needs chromium and chromedriver")
-FLAGS = ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-background-networking")
+pytestmark = needs_chromium
 HOSTILE = "<img src=x onerror=document.title='hit'><script>document.title='hit'</script><b id=b>bold</b>"
 
 
-class Page:
-    """The page as a person sees it."""
+class Opened(Page):
+    """The page of the test's own server."""
 
     def __init__(self, browser: webdriver.Chrome, server: PageServer) -> None:
-        self.browser, self.server = browser, server
-
-    def one(self, selector: str) -> WebElement:
-        """The first element of this selector."""
-        return self.browser.find_element(By.CSS_SELECTOR, selector)
-
-    def texts(self, selector: str) -> list[str]:
-        """The texts of all elements of this selector."""
-        script = "return [...document.querySelectorAll(arguments[0])].map((found) => found.textContent)"
-        found: list[str] = self.browser.execute_script(script, selector)
-        return found
-
-    def until(self, holds: Callable[[], object]) -> None:
-        """Wait until something holds."""
-        WebDriverWait(self.browser, 10, 0.02).until(lambda _: holds())
-
-    def say(self, *keys: str) -> None:
-        """Press keys in the message."""
-        self.one("#text").send_keys(*keys)
-
-    def ask(self, text: str) -> None:
-        """Send a message and wait for the end of its answer."""
-        ended = len(self.texts(".turn footer"))
-        self.say(text, Keys.ENTER)
-        self.until(lambda: len(self.texts(".turn footer")) == ended + 1)
-
-
-def read_log(browser: webdriver.Chrome) -> list[str]:
-    """What the browser has complained about since the last look."""
-    return [entry["message"] for entry in browser.get_log("browser")]  # type: ignore[no-untyped-call]
+        super().__init__(browser)
+        self.server = server
 
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[webdriver.Chrome]:
-    options = webdriver.ChromeOptions()
-    options.binary_location = str(CHROMIUM)
-    for flag in FLAGS:
-        options.add_argument(flag)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    with webdriver.Chrome(options, webdriver.ChromeService(str(DRIVER))) as chrome:
-        chrome.set_window_size(1280, 800)
-        yield chrome
+    with chromium() as found:
+        yield found
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +38,7 @@ def server() -> Iterator[PageServer]:
 
 
 @pytest.fixture
-def opened(browser: webdriver.Chrome, server: PageServer) -> Iterator[Page]:
+def opened(browser: webdriver.Chrome, server: PageServer) -> Iterator[Opened]:
     """A fresh page of a server with its defaults; nothing may break the content security policy."""
     server.answer, server.api_key, server.chats, server.state = Answer(), "", True, lambda: IDLE
     server.bodies.clear()
@@ -85,14 +47,14 @@ def opened(browser: webdriver.Chrome, server: PageServer) -> Iterator[Page]:
     browser.get(server.url)
     browser.execute_script("sessionStorage.clear()")
     browser.refresh()
-    found = Page(browser, server)
+    found = Opened(browser, server)
     found.until(lambda: found.texts("#status") == ["ready"])
     read_log(browser)
     yield found
     assert [said for said in read_log(browser) if "Failed to load resource" not in said] == []
 
 
-def test_a_conversation_is_streamed_and_kept(opened: Page) -> None:
+def test_a_conversation_is_streamed_and_kept(opened: Opened) -> None:
     """The second question goes with the first one and its answer, and with what the person has set."""
     opened.server.answer = Answer(("Ahoy", ", **mate**", "!"))
     opened.one("#seed").send_keys("7")
@@ -120,7 +82,7 @@ def test_a_conversation_is_streamed_and_kept(opened: Page) -> None:
     assert len(opened.server.bodies[-1]["messages"]) == 2
 
 
-def test_stopping_ends_the_request_and_keeps_what_came(opened: Page) -> None:
+def test_stopping_ends_the_request_and_keeps_what_came(opened: Opened) -> None:
     """The server sees the client go, and the part that came belongs to the conversation."""
     opened.server.answer = Answer(("Once", " upon"), hang=True)
     opened.say("a story", Keys.ENTER)
@@ -139,7 +101,7 @@ def test_stopping_ends_the_request_and_keeps_what_came(opened: Page) -> None:
     ]
 
 
-def test_what_the_model_says_is_text(opened: Page) -> None:
+def test_what_the_model_says_is_text(opened: Opened) -> None:
     """A model can be made to say anything; none of it may become an element or run."""
     opened.server.answer = Answer((HOSTILE, "\n```html\n", HOSTILE, "\n```\n`", HOSTILE, "` **<i>x</i>**"))
     opened.ask(HOSTILE)
@@ -156,7 +118,7 @@ def test_what_the_model_says_is_text(opened: Page) -> None:
     assert opened.browser.title == "asynckit"
 
 
-def test_an_adapter_is_chosen_by_its_name(opened: Page) -> None:
+def test_an_adapter_is_chosen_by_its_name(opened: Opened) -> None:
     """Adapters stand beside the model, and those that come later are found."""
     select = Select(opened.one("#model"))
     assert opened.texts("#model optgroup option") == ["tiny", "pirate"]
@@ -178,7 +140,7 @@ def test_an_adapter_is_chosen_by_its_name(opened: Page) -> None:
         (Answer((), drop=True), "the connection was closed"),
     ],
 )
-def test_an_error_is_said_and_the_question_comes_back(opened: Page, answer: Answer, shown: str) -> None:
+def test_an_error_is_said_and_the_question_comes_back(opened: Opened, answer: Answer, shown: str) -> None:
     """Nothing that was typed is lost, and the next try does not carry the failed one along."""
     opened.server.answer = answer
     opened.say("precious words", Keys.ENTER)
@@ -191,7 +153,7 @@ def test_an_error_is_said_and_the_question_comes_back(opened: Page, answer: Answ
     assert opened.texts(".problem") == []
 
 
-def test_half_an_answer_stays(opened: Page) -> None:
+def test_half_an_answer_stays(opened: Opened) -> None:
     """What came before the server broke down is shown, and marked."""
     opened.server.answer = Answer(("half",), then="the engine died")
     opened.ask("q")
@@ -199,7 +161,7 @@ def test_half_an_answer_stays(opened: Page) -> None:
     assert opened.texts(".problem") == ["Only a part came. the engine died"]
 
 
-def test_the_key_is_asked_for_and_stays_in_the_tab(opened: Page) -> None:
+def test_the_key_is_asked_for_and_stays_in_the_tab(opened: Opened) -> None:
     """A wrong key is said; the right one is sent in a header, never in an address or in lasting storage."""
     opened.server.api_key = "sk-right"
     opened.until(lambda: opened.texts("#status") == ["needs an API key"])
@@ -218,7 +180,7 @@ def test_the_key_is_asked_for_and_stays_in_the_tab(opened: Page) -> None:
     assert opened.browser.execute_script(stored) == ["sk-right", 0, ""]
 
 
-def test_a_model_without_a_template_goes_on_from_the_text(opened: Page) -> None:
+def test_a_model_without_a_template_goes_on_from_the_text(opened: Opened) -> None:
     """The server refuses the chat; the page asks for a plain completion, from then on at once."""
     opened.server.chats = False
     opened.ask("Once ")
@@ -232,7 +194,7 @@ def test_a_model_without_a_template_goes_on_from_the_text(opened: Page) -> None:
     assert opened.texts(".problem") == []
 
 
-def test_the_graphs_move(opened: Page) -> None:
+def test_the_graphs_move(opened: Opened) -> None:
     """Speed is counted from one second to the next; what runs, waits and fills the cache is shown."""
     looks = itertools.count()
     opened.server.state = lambda: replace(
@@ -252,7 +214,7 @@ def test_the_graphs_move(opened: Page) -> None:
     opened.until(lambda: opened.one("#throughput .line").get_attribute("d") != path)
 
 
-def test_everything_has_a_name(opened: Page) -> None:
+def test_everything_has_a_name(opened: Opened) -> None:
     """Who can't see the page hears what each field and button is."""
     script = "return [...document.querySelectorAll('button, input, select, textarea, svg')]"
     named = [each.accessible_name for each in opened.browser.execute_script(script) if each.is_displayed()]

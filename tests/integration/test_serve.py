@@ -11,13 +11,8 @@ import httpx2
 import openai
 import pytest
 from command_line import Run
+from engine_alone import greedy
 from served import Served, served
-
-from asynckit.engine.config import EngineConfig, SamplingParams
-from asynckit.engine.engine import Engine
-from asynckit.engine.request import Request
-from asynckit.models.config import ModelConfig
-from asynckit.models.resolve import resolve_model
 
 KEY, ADMIN = "a-key-for-users", "a-key-for-admins"
 PROMPTS = [
@@ -42,21 +37,6 @@ def client(server: Served) -> Iterator[openai.OpenAI]:
     """OpenAI's own client."""
     with openai.OpenAI(base_url=f"{server.url}/v1", api_key=KEY, max_retries=0, timeout=60) as found:
         yield found
-
-
-def greedy(model: Path, prompts: list[tuple[int, ...]], tokens: int) -> list[list[int]]:
-    """What the bare engine makes of prompts."""
-    config = ModelConfig(name=str(model))
-    engine = Engine.load(EngineConfig(dtype="float32"), config, resolve_model(config))
-    for index, ids in enumerate(prompts):
-        engine.add(Request(str(index), ids, SamplingParams(temperature=0, max_tokens=tokens)))
-    found: list[list[int]] = [[] for _ in prompts]
-    while engine.has_work():
-        for event in engine.step():
-            if event.token_id is not None:
-                found[int(event.request_id)].append(event.token_id)
-    engine.close()
-    return found
 
 
 def test_completions_are_the_engine_s_own(client: openai.OpenAI, tiny_llama: Path) -> None:

@@ -184,7 +184,8 @@ class EngineSteps:
         except AsynckitError as error:
             if isinstance(error, WorkFailed) and not self._alone:
                 raise  # the other ranks may have come further: only a new start makes them one engine again
-            problems.append(Problem(id_, _sentence(error), code))
+            located = code in ("adapter", "weights")  # which file it is; a request's place is itself
+            problems.append(Problem(id_, str(error) if located else _sentence(error), code))
         except Exception as error:
             # A bug that one request or call brings out must not end the others: it is logged, and they go on.
             _logger.exception("%r failed", id_)

@@ -139,6 +139,7 @@ class ChatRequest(SamplingFields):
     """A chat to answer."""
 
     messages: Messages
+    max_tokens: Annotated[int, Field(ge=1, le=10_000_000)] | None = None  # no echo, so nothing to say with 0
     max_completion_tokens: Annotated[int, Field(ge=1, le=10_000_000)] | None = Field(
         default=None, description="longest answer; max_tokens is its older name"
     )

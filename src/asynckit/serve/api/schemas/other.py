@@ -4,6 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field
 
+from asynckit.serve.adapters import LONGEST_NAME, LONGEST_PATH
 from asynckit.serve.api.schemas.chat import Messages, TemplateArguments, Tools
 from asynckit.serve.api.schemas.completion import Prompts
 from asynckit.serve.api.schemas.fields import (
@@ -17,7 +18,8 @@ from asynckit.serve.api.schemas.fields import (
     at_most,
 )
 
-Folder = Annotated[str, Field(min_length=1, max_length=4096)]
+Folder = Annotated[str, Field(min_length=1, max_length=LONGEST_PATH)]
+AdapterName = Annotated[str, Field(min_length=1, max_length=LONGEST_NAME)]
 
 
 class ModelCard(Answer):
@@ -42,7 +44,7 @@ class ModelList(Answer):
 class LoadAdapterRequest(Fields):
     """Which adapter to load; vLLM's fields."""
 
-    lora_name: Name
+    lora_name: AdapterName
     lora_path: Folder
 
 

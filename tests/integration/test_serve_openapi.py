@@ -1,0 +1,154 @@
+"""The server against its own OpenAPI document, with requests that schemathesis makes of it, good and bad."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+import schemathesis
+from hypothesis import HealthCheck, Phase, given, settings
+from schemathesis import Case, GenerationMode
+from schemathesis.checks import (
+    content_type_conformance,
+    negative_data_rejection,
+    not_a_server_error,
+    response_headers_conformance,
+    response_schema_conformance,
+    status_code_conformance,
+)
+from served import Served, served
+
+KEY = "a-key-for-admins"
+HEADERS = {"Authorization": f"Bearer {KEY}"}
+CONFORMS = [
+    not_a_server_error,
+    status_code_conformance,
+    content_type_conformance,
+    response_headers_conformance,
+    response_schema_conformance,
+]
+OPERATIONS = [
+    ("POST", "/v1/completions", 40),
+    ("POST", "/v1/chat/completions", 40),
+    ("POST", "/v1/embeddings", 20),
+    ("POST", "/v1/load_lora_adapter", 10),
+    ("POST", "/v1/unload_lora_adapter", 10),
+    ("POST", "/update_weights", 10),
+    ("POST", "/tokenize", 20),
+    ("POST", "/detokenize", 20),
+    ("GET", "/v1/models/{name}", 10),
+]
+LOOKING = ["/health", "/ready", "/v1/models", "/stats", "/metrics"]
+
+
+@pytest.fixture(scope="module")
+def server(tiny_llama: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """A server on which an admin may do everything."""
+    folder = tmp_path_factory.mktemp("openapi")
+    arguments = ["--model", str(tiny_llama), "--api-key", "a-key-for-users", "--admin-key", KEY]
+    arguments += ["serve.name=tiny", f"serve.lora_roots=[{folder}]", f"serve.weights_roots=[{folder}]"]
+    with served(folder, *arguments) as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def document(server: Served) -> dict[str, Any]:
+    """What the server says of itself."""
+    found: dict[str, Any] = httpx2.get(f"{server.url}/openapi.json", headers=HEADERS).json()
+    return found
+
+
+@pytest.fixture(scope="module")
+def narrowed(document: dict[str, Any]) -> dict[str, Any]:
+    """The document as it holds for this server: its model's name, ids of its vocabulary, and short answers.
+
+    Without that, nearly every request would end at a name or id that does not exist.
+    """
+    found: dict[str, Any] = _narrow(document)
+    return found
+
+
+def _narrow(schema: Any) -> Any:
+    if isinstance(schema, list):
+        return [_narrow(each) for each in schema]
+    if not isinstance(schema, dict):
+        return schema
+    found = {name: _narrow(each) for name, each in schema.items()}
+    properties = found.get("properties", {})
+    if found.get("additionalProperties") is False and "model" in properties:
+        properties["model"] = {"const": "tiny"}
+        if "max_tokens" in properties:
+            properties["max_tokens"] = {"type": "integer", "minimum": 1, "maximum": 8}
+            found["required"] = [*found["required"], "max_tokens"]
+    if found.get("maximum") == 2**31 - 1:
+        found["maximum"] = 260
+    for bound, most in (("maxItems", 8), ("maxLength", 64)):
+        if found.get(bound, 0) > most:
+            found[bound] = most
+    return found
+
+
+def tried(
+    document: dict[str, Any],
+    url: str,
+    method: str,
+    path: str,
+    mode: GenerationMode,
+    examples: int,
+    checks: Any,
+) -> list[int]:
+    """Send requests that schemathesis makes from a document, the same each time; returns the statuses."""
+    schema = schemathesis.openapi.from_dict(document)
+    strategy = schema[path][method].as_strategy(generation_mode=mode)
+    statuses: list[int] = []
+
+    @settings(
+        max_examples=examples,
+        derandomize=True,
+        database=None,
+        deadline=None,
+        phases=[Phase.generate],
+        suppress_health_check=list(HealthCheck),
+    )
+    @given(case=strategy)
+    def send(case: Case[Any]) -> None:
+        answer = case.call_and_validate(base_url=url, headers=HEADERS, checks=checks)
+        statuses.append(answer.status_code)
+
+    send()
+    return statuses
+
+
+@pytest.mark.parametrize(("method", "path", "examples"), OPERATIONS)
+def test_answers_are_what_the_document_says(
+    server: Served, narrowed: dict[str, Any], method: str, path: str, examples: int
+) -> None:
+    """Whatever is asked for: no error of the server, and nothing in the answer that it does not tell of."""
+    statuses = tried(narrowed, server.url, method, path, GenerationMode.POSITIVE, examples, CONFORMS)
+    assert len(statuses) >= examples / 2
+    if path in ("/v1/completions", "/v1/chat/completions", "/detokenize"):
+        assert 200 in statuses
+
+
+@pytest.mark.parametrize(("method", "path", "examples"), [each for each in OPERATIONS if each[0] == "POST"])
+def test_what_the_document_forbids_is_refused(
+    server: Served, document: dict[str, Any], method: str, path: str, examples: int
+) -> None:
+    """With an error of the client, never one of the server."""
+    checks = [*CONFORMS, negative_data_rejection]
+    statuses = tried(document, server.url, method, path, GenerationMode.NEGATIVE, examples, checks)
+    assert max(statuses) < 500
+
+
+@pytest.mark.parametrize("path", LOOKING)
+def test_what_can_be_looked_at_is_described(server: Served, document: dict[str, Any], path: str) -> None:
+    """The routes without any choice."""
+    assert 200 in tried(document, server.url, "GET", path, GenerationMode.POSITIVE, 1, CONFORMS)
+
+
+def test_every_route_is_tried(document: dict[str, Any]) -> None:
+    """A new route belongs into the lists above."""
+    tried_here = {(path, method) for method, path, _ in OPERATIONS} | {(path, "GET") for path in LOOKING}
+    described = {(path, method.upper()) for path, methods in document["paths"].items() for method in methods}
+    assert described == tried_here
