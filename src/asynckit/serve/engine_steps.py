@@ -120,7 +120,7 @@ class EngineSteps:
 
     def _add(self, request: Request, problems: list[Problem]) -> None:
         unknown = request.adapter is not None and request.adapter not in self._adapters
-        with self._reported(request.id, "unknown_adapter" if unknown else "invalid", problems):
+        with self._reported(request.id, "model_not_found" if unknown else "invalid", problems):
             self._engine.add(request)
             self._open[request.id] = request.n
 

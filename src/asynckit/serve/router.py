@@ -275,7 +275,7 @@ class Router:
     async def _change(self, change: Change) -> None:
         known = self._holdings.adapters
         if isinstance(change, UnloadAdapter) and known is not None and change.name not in known:
-            self._refuse(change, 404, f"there is no adapter {change.name!r}", "unknown_adapter")
+            self._refuse(change, 404, f"there is no adapter {change.name!r}", "model_not_found")
             return
         ready = [replica for replica in self._replicas if replica.queue.ready]
         outcomes = await asyncio.gather(*(replica.call(change) for replica in ready))

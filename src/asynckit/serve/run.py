@@ -6,6 +6,7 @@ import json as json_text
 import ssl
 import sys
 import time
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from asynckit.engine.simulated_config import SimulatedConfig
 from asynckit.errors import ConfigError, Interrupted, UsageError, WorkFailed
 from asynckit.models.config import ModelConfig
 from asynckit.models.resolve import resolve_model, resolve_tokenizer
-from asynckit.serve.adapters import adapter_roots, given_adapters, weights_roots
+from asynckit.serve.adapters import GivenAdapter, adapter_roots, given_adapters, weights_roots
 from asynckit.serve.config import ServeConfig
 from asynckit.serve.hosts import RayCluster, ThisMachine, share_machine
 from asynckit.serve.supervisor import Job, Supervisor, listen
@@ -52,8 +53,10 @@ def run_server(
     """
     refuse_unsafe(serve)
     serve = replace(serve, name=serve.name or model.name)
-    adapter_roots(serve, given_adapters(serve, engine, str(serve.name)))
+    given = given_adapters(serve, engine, str(serve.name))
+    adapter_roots(serve, given)
     weights_roots(serve)
+    serve = _in_full(serve, given)
     here = _local(model, serve.engine, quiet=quiet)
     with listen(serve) as listening:
         url = _url(serve, listening.getsockname()[1])
@@ -65,7 +68,17 @@ def run_server(
         try:
             cluster = RayCluster(serve, engine)
             serve = replace(serve, transport="tcp")
-            job = Job(serve, here, model, engine, simulated, listening, cluster, cluster.address, verbose)
+            job = Job(
+                serve,
+                here,
+                _in_full_model(model),
+                engine,
+                simulated,
+                listening,
+                cluster,
+                cluster.address,
+                verbose,
+            )
             return asyncio.run(_supervise(job, url, check=check, json=json, quiet=quiet))
         finally:
             disconnect()
@@ -154,6 +167,27 @@ def refuse_unsafe(serve: ServeConfig) -> None:
             where="--api-key",
             mend="`openssl rand -hex 24` makes a good one",
         )
+
+
+def _in_full(serve: ServeConfig, given: Iterable[GivenAdapter]) -> ServeConfig:
+    """The same folders by their full paths, which hold in every working directory."""
+    folders = {adapter.name: adapter.folder for adapter in given}
+    names = [entry.partition("=")[0] for entry in serve.loras]
+    return replace(
+        serve,
+        loras=tuple(f"{name}={folders[name]}" for name in names),
+        lora_dir=_full(serve.lora_dir) if serve.lora_dir else None,
+        lora_roots=tuple(map(_full, serve.lora_roots)),
+        weights_roots=tuple(map(_full, serve.weights_roots)),
+    )
+
+
+def _full(folder: str) -> str:
+    return str(Path(folder).expanduser().absolute())
+
+
+def _in_full_model(model: ModelConfig) -> ModelConfig:
+    return replace(model, name=_full(model.name)) if Path(model.name).exists() else model
 
 
 def _is_loopback(host: str) -> bool:

@@ -67,6 +67,11 @@ class Stream:
         self.close()
 
     @property
+    def id(self) -> str:
+        """Of the first message: by it, answer, access log and trace name the request."""
+        return next(iter(self.places))
+
+    @property
     def complete(self) -> bool:
         """Whether everything has come and been taken; false after a failure."""
         return not (self._left or self._pieces or self._failure)

@@ -24,6 +24,7 @@ kernel to end it together with the supervisor, so no way of dying leaves one beh
 """
 
 import asyncio
+import errno
 import logging
 import os
 import shutil
@@ -31,7 +32,7 @@ import signal
 import socket
 import tempfile
 from collections.abc import Awaitable, Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -278,7 +279,7 @@ class Supervisor:
             place=self._place,
             control=self._address,
             supervisor=os.getpid(),
-            serve=job.serve,
+            serve=job.serve if post.kind == "http" else without_secrets(job.serve),
             model=job.workers_model if post.kind == "worker" else job.model,
             engine=job.engine,
             simulated=job.simulated,
@@ -300,6 +301,11 @@ class Supervisor:
         )
 
 
+def without_secrets(serve: ServeConfig) -> ServeConfig:
+    """The settings for processes that no client talks to, which may run on other machines."""
+    return replace(serve, api_keys=(), admin_key=None, lora_roots=(), weights_roots=())
+
+
 def listen(config: ServeConfig) -> socket.socket:
     """Bind the address that clients connect to.
 
@@ -310,10 +316,13 @@ def listen(config: ServeConfig) -> socket.socket:
         family, *_, address = socket.getaddrinfo(config.host, config.port, type=socket.SOCK_STREAM)[0]
         found = socket.create_server(address[:2], family=family, backlog=2048)
     except OSError as error:
+        taken = error.errno in (errno.EADDRINUSE, errno.EACCES)
         raise WorkFailed(
             f"can't listen at {config.host}:{config.port}: {error.strerror or error}",
-            where="--host" if not config.port else "--port",
-            mend="choose another with --port, or --port 0 for a free one",
+            where="--port" if taken else "--host",
+            mend="choose another with --port, or --port 0 for a free one"
+            if taken
+            else "name an address of this machine",
         ) from error
     found.set_inheritable(True)
     return found

@@ -78,7 +78,7 @@ def test_a_refused_request_touches_nobody_else(steps: EngineSteps) -> None:
     assert {problem.id: problem.code for problem in stepped.problems} == {
         "wrong": "invalid",
         "long": "too_long",
-        "unknown": "unknown_adapter",
+        "unknown": "model_not_found",
     }
     assert [token.id for token in stepped.tokens] == ["right"]
 

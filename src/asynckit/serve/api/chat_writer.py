@@ -33,13 +33,19 @@ class ChatWriter:
         http: its line in the access log counts the tokens.
         prompt_ids: token ids of the chat.
         tools: that may be called.
+        stream_id: by which the access log and the trace know it.
     """
 
     def __init__(
-        self, body: ChatRequest, http: HttpRequest, prompt_ids: tuple[int, ...], tools: ToolUse
+        self,
+        body: ChatRequest,
+        http: HttpRequest,
+        prompt_ids: tuple[int, ...],
+        tools: ToolUse,
+        stream_id: str,
     ) -> None:
         self._body, self._http, self._prompt_ids, self._tools = body, http, prompt_ids, tools
-        self._id, self._created = f"chatcmpl-{new_id()}", int(time.time())
+        self._id, self._created = f"chatcmpl-{stream_id}", int(time.time())
         options = body.stream_options
         self._usage = bool(options and options.include_usage)
         self._chunks = Chunks(

@@ -40,7 +40,7 @@ async def chat(service: Service, body: ChatRequest, http: HttpRequest) -> Respon
         wants_tokens=bool(body.logprobs) or body.prompt_logprobs is not None,
     )
     stream = await begin(service, http, asked)
-    writer = ChatWriter(body, http, ids, tools)
+    writer = ChatWriter(body, http, ids, tools, stream.id)
     if not body.stream:
         with stream:
             return JsonResponse(writer.answer(await collect(stream, n)))

@@ -27,7 +27,7 @@ from asynckit.serve.api.schemas.sampling import sampling_of
 from asynckit.serve.api.service import Service, note
 from asynckit.serve.messages import Text, TokenText
 from asynckit.serve.preparation.jobs import Decode
-from asynckit.serve.streams import Piece, Stream, new_id
+from asynckit.serve.streams import Piece, Stream
 
 _DEFAULT_TOKENS = 16  # OpenAI's
 Prompts = tuple[tuple[int, ...], ...]
@@ -68,7 +68,7 @@ async def complete(service: Service, body: CompletionRequest, http: HttpRequest)
         wants_tokens=body.logprobs is not None or scored is not None,
     )
     stream = await begin(service, http, asked)
-    writer = _Writer(body, http, prompts, n, prompt_only)
+    writer = _Writer(body, http, prompts, n, prompt_only, f"cmpl-{stream.id}")
     if not body.stream:
         with stream:
             return JsonResponse(writer.answer(await collect(stream, n)))
@@ -147,7 +147,7 @@ class _Writer:
     prompts: list[_Prompt]
     n: int
     prompt_only: bool
-    id: str = field(default_factory=lambda: f"cmpl-{new_id()}")
+    id: str
     created: int = field(default_factory=lambda: int(time.time()))
 
     def __post_init__(self) -> None:

@@ -25,7 +25,7 @@ from asynckit.serve.routing.replica_queue import ReplicaQueue
 from asynckit.serve.routing.throughput import Throughput
 
 MOST_PREFETCHED = 64
-STATUS = {"invalid": 400, "too_long": 400, "unknown_adapter": 404, "unsupported": 400}
+STATUS = {"invalid": 400, "too_long": 400, "model_not_found": 404, "unsupported": 400}
 """What HTTP calls an engine's reasons for refusing a request; any other is our own fault."""
 
 
@@ -268,7 +268,7 @@ class Requests:
         if adapter is not None and adapter not in self.adapters:
             near = difflib.get_close_matches(adapter, self.adapters, n=1)
             hint = f" (did you mean {near[0]!r}?)" if near else ""
-            return 404, f"there is no adapter {adapter!r}{hint}", "unknown_adapter", None
+            return 404, f"there is no model {adapter!r}{hint}", "model_not_found", None
         if generate.arrived + generate.timeout <= now:
             return _late(generate)
         return None

@@ -233,7 +233,7 @@ def test_reasons_to_send_a_request_away() -> None:
     world.requests.arrive(_generate(4), 0.0)
     refusals = [world.refused(f"r{number}") for number in (1, 2, 3, 4)]
     assert [each and (each.status, each.code) for each in refusals] == [
-        (404, "unknown_adapter"),
+        (404, "model_not_found"),
         (504, "timeout"),
         (503, "no_engine"),
         (503, "draining"),
