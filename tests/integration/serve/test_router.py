@@ -368,7 +368,7 @@ async def test_adapters_can_be_off(tmp_path: Path) -> None:
     async with small_ring(tmp_path, serve=replace(SERVE, lora=False)) as ring:
         refused = await ring.call(LoadAdapter, "a", "/nowhere")
         assert isinstance(refused, Refused)
-        assert refused.message == "adapters are off"
+        assert refused.message == "serve.lora: adapters are off"
 
 
 async def test_garbage_brings_nothing_down(ring: SmallRing) -> None:

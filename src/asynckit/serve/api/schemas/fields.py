@@ -32,13 +32,21 @@ class Fields(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _few_fields(cls, value: Any) -> Any:
-        return at_most(MOST_FIELDS)(value) if isinstance(value, dict) else value
+        if not isinstance(value, dict):
+            return value
+        at_most(MOST_FIELDS)(value)
+        return {name: _whole(each) for name, each in value.items()}
 
 
 class Answer(BaseModel):
     """What a client gets; it documents the answer, which is written without it."""
 
     model_config = ConfigDict(protected_namespaces=())
+
+
+def _whole(value: Any) -> Any:
+    """JSON knows one kind of number: 16.0 is an integer too, and some clients write it so."""
+    return int(value) if type(value) is float and value.is_integer() else value
 
 
 def at_most(most: int) -> Callable[[Any], Any]:
