@@ -149,7 +149,7 @@ def test_answers_are_what_the_document_says(
     statuses = tried(narrowed, server.url, method, path, GenerationMode.POSITIVE, examples, CONFORMS)
     assert len(statuses) >= examples / 2
     if path in ("/v1/completions", "/v1/chat/completions", "/detokenize"):
-        assert statuses.count(200) > examples / 5
+        assert 200 in statuses
 
 
 @pytest.mark.parametrize(("method", "path", "examples"), [each for each in OPERATIONS if each[0] == "POST"])
