@@ -86,18 +86,39 @@ def _narrow(schema: Any) -> Any:
     if not isinstance(schema, dict):
         return schema
     found = {name: _narrow(each) for name, each in schema.items()}
-    properties = found.get("properties", {})
-    if found.get("additionalProperties") is False and "model" in properties:
-        properties["model"] = {"const": "tiny"}
-        if "max_tokens" in properties:
-            properties["max_tokens"] = {"type": "integer", "minimum": 1, "maximum": 8}
-            found["required"] = [*found["required"], "max_tokens"]
+    if found.get("additionalProperties") is False:  # what a client sends
+        found["properties"], found["required"] = _likely(found["properties"], found.get("required", []))
     if found.get("maximum") == 2**31 - 1:
         found["maximum"] = 260
     for bound, most in (("maxItems", 8), ("maxLength", 64)):
         if found.get(bound, 0) > most:
             found[bound] = most
     return found
+
+
+def _likely(fields: dict[str, Any], required: list[str]) -> tuple[dict[str, Any], list[str]]:
+    """Fields of a request with fewer choices, and those that every request has."""
+    if "model" in fields:
+        fields |= {"model": {"const": "tiny"}}
+    if "max_tokens" in fields:
+        fields |= {"max_tokens": {"type": "integer", "minimum": 1, "maximum": 8}}
+        required = [*required, "max_tokens"]
+    if "logprobs" in fields:  # else they are hardly ever asked for
+        required = [*required, "logprobs"]
+    for name in ("prompt", "input"):
+        for kind in fields.get(name, {}).get("anyOf", []):
+            if kind.get("type") != "null":
+                _fill(kind)
+    return fields, required
+
+
+def _fill(kind: dict[str, Any]) -> None:
+    """Leave no text and no list empty."""
+    if kind["type"] == "array":
+        kind["minItems"] = 1
+        _fill(kind["items"])
+    elif kind["type"] == "string":
+        kind["minLength"] = 1
 
 
 def tried(
@@ -156,8 +177,19 @@ def test_what_the_document_forbids_is_refused(
 ) -> None:
     """With an error of the client, never one of the server."""
     checks = [*CONFORMS, negative_data_rejection]
-    statuses = tried(document, server.url, method, path, GenerationMode.NEGATIVE, examples, checks)
+    statuses = tried(
+        _without_discriminators(document), server.url, method, path, GenerationMode.NEGATIVE, examples, checks
+    )
     assert max(statuses) < 500
+
+
+def _without_discriminators(schema: Any) -> Any:
+    """Two roles share a kind of message, which schemathesis takes for a contradiction."""
+    if isinstance(schema, list):
+        return [_without_discriminators(each) for each in schema]
+    if not isinstance(schema, dict):
+        return schema
+    return {key: _without_discriminators(each) for key, each in schema.items() if key != "discriminator"}
 
 
 @pytest.mark.parametrize("path", LOOKING)

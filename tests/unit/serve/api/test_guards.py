@@ -295,6 +295,17 @@ def test_ignored_fields(client: httpx2.Client) -> None:
     assert answer.status_code == 200
 
 
+def test_whole_numbers_are_integers(client: httpx2.Client) -> None:
+    """However JSON writes them; parts of one are none."""
+    body = {"model": "tiny", "prompt": [7, 8.0], "max_tokens": 3.0, "n": 2.0, "seed": 1.0}
+    answer = client.post("/v1/completions", json=body)
+    assert answer.status_code == 200, answer.text
+    assert answer.json()["usage"]["completion_tokens"] == 6
+    for wrong in (2.5, True, "3", 1e300):
+        assert client.post("/v1/completions", json=body | {"max_tokens": wrong}).status_code == 400
+        assert client.post("/v1/completions", json=body | {"prompt": [7, wrong]}).status_code == 400
+
+
 def test_the_document_is_ours(client: httpx2.Client) -> None:
     """The OpenAPI document has every route with its errors, and no error that never comes."""
     document = client.get("/openapi.json").json()

@@ -32,13 +32,28 @@ class Fields(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _few_fields(cls, value: Any) -> Any:
-        return at_most(MOST_FIELDS)(value) if isinstance(value, dict) else value
+        if not isinstance(value, dict):
+            return value
+        at_most(MOST_FIELDS)(value)
+        return {name: _whole(each) for name, each in value.items()}
 
 
 class Answer(BaseModel):
     """What a client gets; it documents the answer, which is written without it."""
 
     model_config = ConfigDict(protected_namespaces=())
+
+
+def _whole(value: Any) -> Any:
+    """JSON knows one kind of number: 16.0 is an integer too, and some clients write it so."""
+    return int(value) if type(value) is float and value.is_integer() else value
+
+
+def whole_ids(value: Any) -> Any:
+    """The same for a list of them, which is looked through only where it holds such a number."""
+    if isinstance(value, list) and float in set(map(type, value)):
+        return [_whole(each) for each in value]
+    return value
 
 
 def at_most(most: int) -> Callable[[Any], Any]:
@@ -67,7 +82,10 @@ TextField = Annotated[str, Field(max_length=LONGEST_TEXT)]
 Grammar = Annotated[str, Field(min_length=1, max_length=LONGEST_GRAMMAR)]
 TokenId = Annotated[int, Field(ge=0, le=2**31 - 1)]
 TokenIds = Annotated[
-    list[TokenId], Field(max_length=MOST_TOKENS, fail_fast=True), BeforeValidator(at_most(MOST_TOKENS))
+    list[TokenId],
+    Field(max_length=MOST_TOKENS, fail_fast=True),
+    BeforeValidator(whole_ids),
+    BeforeValidator(at_most(MOST_TOKENS)),
 ]
 Stop = (
     Annotated[str, Field(min_length=1, max_length=1024)]
@@ -78,11 +96,15 @@ Stop = (
     ]
 )
 StopIds = Annotated[
-    list[TokenId], Field(max_length=MOST_STOP_IDS, fail_fast=True), BeforeValidator(at_most(MOST_STOP_IDS))
+    list[TokenId],
+    Field(max_length=MOST_STOP_IDS, fail_fast=True),
+    BeforeValidator(whole_ids),
+    BeforeValidator(at_most(MOST_STOP_IDS)),
 ]
 AllowedIds = Annotated[
     list[TokenId],
     Field(min_length=1, max_length=MOST_ALLOWED, fail_fast=True),
+    BeforeValidator(whole_ids),
     BeforeValidator(at_most(MOST_ALLOWED)),
 ]
 Biases = Annotated[

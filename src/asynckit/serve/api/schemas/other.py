@@ -2,20 +2,18 @@
 
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import Field
 
 from asynckit.serve.adapters import LONGEST_NAME, LONGEST_PATH
 from asynckit.serve.api.schemas.chat import Messages, TemplateArguments, Tools
 from asynckit.serve.api.schemas.completion import Prompts
 from asynckit.serve.api.schemas.fields import (
-    MOST_TOKENS,
     Answer,
     Anything,
     Fields,
     Name,
     TextField,
-    TokenId,
-    at_most,
+    TokenIds,
 )
 
 Folder = Annotated[str, Field(min_length=1, max_length=LONGEST_PATH)]
@@ -96,9 +94,7 @@ class DetokenizeRequest(Fields):
     """Token ids to turn into text; vLLM's fields."""
 
     model: Name | None = None
-    tokens: Annotated[
-        list[TokenId], Field(max_length=MOST_TOKENS, fail_fast=True), BeforeValidator(at_most(MOST_TOKENS))
-    ]
+    tokens: TokenIds
 
 
 class DetokenizeAnswer(Answer):
