@@ -4,8 +4,13 @@ Progress is a tqdm bar on a terminal and one plain line every ten seconds elsewh
 non-terminals get no ANSI codes (rich sees to that).
 """
 
+import atexit
+import contextlib
 import json
 import logging
+import logging.handlers
+import os
+import queue
 import sys
 import time
 from collections.abc import Callable
@@ -18,6 +23,8 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 HEARTBEAT_SECONDS = 10.0
+MOST_UNWRITTEN = 10_000  # records
+_LAST_SECONDS = 1.0
 
 _verbose = False
 
@@ -40,6 +47,50 @@ class _Stderr(logging.Handler):
             print_note(self.format(record))
         except (OSError, ValueError):  # stderr is gone or closed: not a reason to end the run
             self.handleError(record)
+
+
+def never_wait() -> None:
+    """Log from a thread of its own from now on: a full pipe at the other end of stderr holds up nobody else.
+
+    What does not fit in the queue meanwhile is dropped.
+    """
+    root, waiting = logging.getLogger(), _Queue()
+    written = _Descriptor()
+    written.setFormatter(root.handlers[0].formatter)
+    listener = logging.handlers.QueueListener(waiting.queue, written)
+    root.handlers = [waiting]
+    listener.start()  # its thread ends with the process
+    atexit.register(waiting.empty_soon)
+
+
+class _Descriptor(logging.Handler):
+    """Writes to stderr's descriptor, with no buffer or lock that the end of the process would wait for."""
+
+    def createLock(self) -> None:  # noqa: N802 - the name is logging's
+        """Have none: one thread writes, and logging would wait for it at the end."""
+        self.lock = None
+
+    def emit(self, record: logging.LogRecord) -> None:
+        with contextlib.suppress(OSError):  # closed: nobody wants to know
+            os.write(2, (self.format(record) + "\n").encode(errors="backslashreplace"))
+
+
+class _Queue(logging.handlers.QueueHandler):
+    """Hands records over to a thread; drops those that find no room."""
+
+    def __init__(self) -> None:
+        self._records: queue.Queue[Any] = queue.Queue(MOST_UNWRITTEN)
+        super().__init__(self._records)
+
+    def enqueue(self, record: logging.LogRecord) -> None:
+        with contextlib.suppress(queue.Full):
+            self._records.put_nowait(record)
+
+    def empty_soon(self) -> None:
+        """Give the thread a moment for what is left."""
+        end = time.monotonic() + _LAST_SECONDS
+        while not self._records.empty() and time.monotonic() < end:
+            time.sleep(0.01)
 
 
 def verbose() -> bool:

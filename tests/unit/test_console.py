@@ -1,5 +1,6 @@
 """Progress and errors on the terminal."""
 
+import subprocess
 import sys
 from collections.abc import Iterator
 
@@ -54,3 +55,24 @@ def test_an_error_shows_place_and_mend(capsys: pytest.CaptureFixture[str]) -> No
         "error: conf.yaml:1:2: list [a] is wrong",
         "help: write [b]",
     ]
+
+
+def test_logging_waits_for_nobody() -> None:
+    """Whoever starts us need not read our stderr: a full pipe stops neither the work nor the end."""
+    program = """
+import logging
+from asynckit import console
+console.set_up(verbose=False)
+console.never_wait()
+for _ in range(5000):
+    logging.warning("x" * 1000)
+print("done", flush=True)
+"""
+    unread = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert unread.stdout
+    assert unread.stderr
+    assert unread.stdout.read() == b"done\n"
+    assert unread.wait(30) == 0
+    assert unread.stderr.read().count(b"WARNING") > 10
+    unread.stdout.close()
+    unread.stderr.close()

@@ -96,6 +96,7 @@ def serve(
         ],
         verbose=verbose,
     )
+    from asynckit.readable import readable
     from asynckit.serve.run import run_server
 
     root = loaded.root
@@ -113,4 +114,4 @@ def serve(
     if report and json:
         console.print_json(report)
     elif report:
-        console.stdout().print(report["text"], highlight=False, markup=False)
+        console.stdout().print(readable(report["text"]), highlight=False, markup=False)

@@ -80,7 +80,7 @@ class ServeConfig:
     )
     heartbeat_timeout: float = field(
         default=5.0,
-        metadata={"help": "seconds of silence after which a process counts as hung", "above": 0.0},
+        metadata={"help": "seconds of silence after which a process counts as hung", "min": 2.0},
     )
     step_timeout: float = field(
         default=120.0,

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -50,7 +51,7 @@ class ThisMachine:
         process = await asyncio.create_subprocess_exec(
             *command(assignment.name),
             stdin=asyncio.subprocess.PIPE,
-            stdout=sys.stderr.fileno(),
+            stdout=2,  # data is the command's own; sys.stderr may be closed
             pass_fds=(assignment.listening,) if assignment.listening >= 0 else (),
             start_new_session=True,  # Ctrl-C is for the supervisor, which knows the order
             env=os.environ | _surroundings(assignment),
@@ -163,7 +164,15 @@ class _Keeper:
 
         assignment = msgspec.json.decode(assignment_json, type=Assignment)
         place = msgspec.structs.replace(assignment.place, host=str(ray.util.get_node_ip_address()))
-        mine = msgspec.structs.replace(assignment, place=place, supervisor=os.getpid())
+        meeting = "-".join(
+            Path(assignment.rendezvous).parts[-2:]
+        )  # the ranks share a node, but no folder yet
+        mine = msgspec.structs.replace(
+            assignment,
+            place=place,
+            supervisor=os.getpid(),
+            rendezvous=str(Path(tempfile.gettempdir()) / meeting),
+        )
         done = subprocess.run(command(mine.name), input=msgspec.json.encode(mine), check=False)
         return done.returncode
 

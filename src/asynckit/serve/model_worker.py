@@ -18,7 +18,7 @@ from asynckit.serve.engine_steps import EngineSteps, Ranges
 from asynckit.serve.engines import load_engine
 from asynckit.serve.membership import Membership
 from asynckit.serve.messages import Stepped, ToWorker, decoder, encode
-from asynckit.serve.sockets import MOST_FRAME_BYTES, bind
+from asynckit.serve.sockets import MOST_FRAME_BYTES, bind, ring_only
 
 _logger = logging.getLogger(__name__)
 
@@ -37,7 +37,11 @@ def run_worker(assignment: Assignment) -> int:
         adapters = {adapter.name: adapter.folder for adapter in given}
         ranges = _ranges(assignment)
         steps = EngineSteps(engine, adapters, lora=serve.lora, alone=serve.tp == 1, ranges=ranges)
-        with zmq.Context() as context, context.socket(zmq.ROUTER) as calls:
+        with (
+            zmq.Context() as context,
+            ring_only(context, assignment.place),
+            context.socket(zmq.ROUTER) as calls,
+        ):
             address = bind(calls, assignment.place, assignment.unique_name)
             membership.ready(address, _facts(engine))
             _answer_calls(calls, membership, steps)

@@ -27,6 +27,7 @@ def main() -> int:
     assignment = msgspec.json.decode(sys.stdin.buffer.read(), type=Assignment)
     die_with_parent(assignment.supervisor)
     console.set_up(verbose=assignment.verbose)
+    console.never_wait()
     if assignment.kind in ("http", "detokenizer"):
         keep_torch_out(assignment.model)
     for ending in (signal.SIGINT, signal.SIGTERM):  # meant for the supervisor, which knows the order

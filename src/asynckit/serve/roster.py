@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from asynckit.serve.control_messages import Facts, Failed, Lost, Peers
 
 DEATHS_SECONDS = 60.0
+LATE_SECONDS = 1.0  # between two ticks: less than any heartbeat_timeout, more than ticks are apart
 
 
 @dataclass(frozen=True)
@@ -180,7 +181,7 @@ class Roster:
 
     def tick(self, now: float) -> list[Action]:
         """Look who has been silent for too long. Call it several times per second."""
-        late = self._ticked is not None and now - self._ticked > self._heartbeat_timeout / 2
+        late = self._ticked is not None and now - self._ticked > LATE_SECONDS
         self._ticked = now
         if late:  # it was we who slept: what others said meanwhile is still to be read
             for seat in self._seats.values():

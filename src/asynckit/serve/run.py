@@ -3,6 +3,7 @@
 import asyncio
 import ipaddress
 import json as json_text
+import os
 import ssl
 import sys
 import time
@@ -51,6 +52,8 @@ def run_server(
         AsynckitError: the settings, the model or the machine forbid it, or a process gave up.
         Interrupted: it was asked to stop twice, or what ran could not end in time.
     """
+    _open_standard_streams()
+    console.never_wait()
     refuse_unsafe(serve)
     serve = replace(serve, name=serve.name or model.name)
     given = given_adapters(serve, engine, str(serve.name))
@@ -87,11 +90,13 @@ def run_server(
 async def _supervise(job: Job, url: str, *, check: bool, json: bool, quiet: bool) -> dict[str, Any] | None:
     began = time.monotonic()
     found: list[dict[str, Any]] = []
+    ready = False
 
     async def use() -> None:
-        seconds = time.monotonic() - began
+        nonlocal ready
+        ready, seconds = True, time.monotonic() - began
         if check:
-            found.append(await asyncio.to_thread(_ask, job.serve, url, seconds))
+            found.append(await _ask(job.serve, url, seconds))
             return
         document = {"url": url, "model": job.serve.name, "ready_seconds": round(seconds, 2)}
         if json:
@@ -105,11 +110,13 @@ async def _supervise(job: Job, url: str, *, check: bool, json: bool, quiet: bool
     if check and found:
         return found[0]
     if not whole:
-        raise Interrupted("stopped before every request had ended", mend="")
+        raise Interrupted(
+            "stopped before every request had ended" if ready else "stopped while it was starting", mend=""
+        )
     return None
 
 
-def _ask(serve: ServeConfig, url: str, seconds: float) -> dict[str, Any]:
+async def _ask(serve: ServeConfig, url: str, seconds: float) -> dict[str, Any]:
     """Send one request, as a client would; returns what came of it."""
     import httpx2
 
@@ -120,8 +127,9 @@ def _ask(serve: ServeConfig, url: str, seconds: float) -> dict[str, Any]:
     headers = {"Authorization": f"Bearer {serve.api_keys[0]}"} if serve.api_keys else {}
     body = {"model": serve.name, "prompt": _CHECK_PROMPT, "max_tokens": 16, "temperature": 0}
     sent = time.monotonic()
-    with httpx2.Client(verify=trust, timeout=serve.request_timeout + 10, trust_env=False) as client:
-        answer = client.post(f"{url}/v1/completions", json=body, headers=headers)
+    timeout = serve.request_timeout + 10
+    async with httpx2.AsyncClient(verify=trust, timeout=timeout, trust_env=False) as client:
+        answer = await client.post(f"{url}/v1/completions", json=body, headers=headers)
     took = time.monotonic() - sent
     if answer.status_code != 200:
         raise WorkFailed(
@@ -136,6 +144,19 @@ def _ask(serve: ServeConfig, url: str, seconds: float) -> dict[str, Any]:
         "tokens": tokens,
         "text": text,
     }
+
+
+def _open_standard_streams() -> None:
+    """Put nothing in the place of standard streams that are closed: sockets would get their numbers."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free
+    if sys.stdout is None:
+        sys.stdout = os.fdopen(os.dup(1), "w")
+    if sys.stderr is None:
+        sys.stderr = os.fdopen(os.dup(2), "w")
 
 
 def refuse_unsafe(serve: ServeConfig) -> None:
@@ -179,6 +200,8 @@ def _in_full(serve: ServeConfig, given: Iterable[GivenAdapter]) -> ServeConfig:
         lora_dir=_full(serve.lora_dir) if serve.lora_dir else None,
         lora_roots=tuple(map(_full, serve.lora_roots)),
         weights_roots=tuple(map(_full, serve.weights_roots)),
+        tls_cert=_full(serve.tls_cert) if serve.tls_cert else None,
+        tls_key=_full(serve.tls_key) if serve.tls_key else None,
     )
 
 

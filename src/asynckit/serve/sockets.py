@@ -8,6 +8,8 @@ sides must hold the ring's key pair.
 
 import asyncio
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, Self, TypeVar
@@ -16,6 +18,7 @@ import msgspec
 import zmq
 import zmq.asyncio
 from zmq.auth.asyncio import AsyncioAuthenticator
+from zmq.auth.thread import ThreadAuthenticator
 
 from asynckit.errors import WorkFailed
 from asynckit.serve.messages import decoder, encode
@@ -64,6 +67,7 @@ def configure(socket: "zmq.Socket[Any]", place: Place, *, server: bool) -> None:
         if server:
             socket.curve_server = True
             socket.zap_domain = b"ring"
+            socket.setsockopt(zmq.ZAP_ENFORCE_DOMAIN, 1)  # without somebody who checks keys, nobody gets in
         else:
             socket.curve_serverkey = place.keys.public.encode()
 
@@ -187,6 +191,21 @@ class Sockets:
         self._open = [socket for socket in self._open if not socket.closed]
         self._open.append(self._context.socket(kind))
         return self._open[-1]
+
+
+@contextmanager
+def ring_only(context: "zmq.Context[Any]", place: Place) -> Iterator[None]:
+    """Let nobody but the ring connect to the sockets of a context that no event loop serves."""
+    if place.keys is None:
+        yield
+        return
+    authenticator = ThreadAuthenticator(context)
+    authenticator.start()
+    authenticator.configure_curve_callback("ring", credentials_provider=_OnlyRing(place.keys))
+    try:
+        yield
+    finally:
+        authenticator.stop()
 
 
 class _OnlyRing:

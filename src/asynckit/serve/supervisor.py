@@ -97,7 +97,7 @@ class Supervisor:
             start_timeout=serve.start_timeout,
             max_restarts=serve.max_restarts,
         )
-        self._folder = Path(tempfile.mkdtemp(prefix="asynckit-serve-"))  # 0700, as its sockets are ours alone
+        self._folder = _make_folder()
         keys = RingKeys.make() if serve.transport == "tcp" else None
         self._place = Place(str(self._folder), job.address, keys)
         self._running: dict[tuple[str, int], Process] = {}
@@ -109,6 +109,8 @@ class Supervisor:
         self._urged = asyncio.Event()  # to stop at once
         self._gave_up: asyncio.Future[GiveUp] = asyncio.get_running_loop().create_future()
         self._exited = asyncio.Event()
+        self._condemned: set[tuple[str, int]] = set()  # to be killed as soon as they have been started
+        self._cut_off = False  # whether somebody died while it was to end its requests
 
     async def run(self, use: Callable[[], Awaitable[None]]) -> bool:
         """Serve until ``use``, called when everybody is ready, returns, or somebody asks for the end.
@@ -165,6 +167,7 @@ class Supervisor:
         self._roster.end()
         if not self._roster.complete_once or self._urged.is_set():
             return False
+        self._cut_off = False
         self._job.listening.close()  # HTTP servers close theirs, and then nobody can connect any more
         await self._tell(Drain())
         try:
@@ -176,7 +179,7 @@ class Supervisor:
                     await self._exited.wait()
         except TimeoutError:
             return False
-        return True
+        return not self._cut_off
 
     def _ask(self) -> None:
         if self._asked.is_set():
@@ -188,7 +191,9 @@ class Supervisor:
         """Tell everybody to stop, and end those who don't."""
         self._roster.end()
         await self._tell(Stop())
-        if self._watching and not self._urged.is_set():
+        self._job.listening.close()
+        hearing = self._roster.complete_once and not self._urged.is_set()  # who loads a model does not hear
+        if self._watching and hearing:
             await asyncio.wait(self._watching, timeout=STOP_SECONDS)
         for process in self._running.values():
             process.kill()
@@ -228,6 +233,7 @@ class Supervisor:
                     await self._start(post, generation)
                 case Kill(name, generation, reason):
                     _logger.warning("%s is ended: %s", name, reason)
+                    self._condemned.add((name, generation))
                     if process := self._running.get((name, generation)):
                         process.kill()
                 case GiveUp():
@@ -252,6 +258,8 @@ class Supervisor:
         host = self._job.workers_on if post.kind == "worker" else self._here
         process = await host.start(self._assignment(post, generation))
         self._running[post.name, generation] = process
+        if (post.name, generation) in self._condemned:
+            process.kill()
         task = asyncio.create_task(self._watch(post.name, generation, process))
         self._watching.add(task)
         task.add_done_callback(self._watched)
@@ -260,7 +268,8 @@ class Supervisor:
         code = await process.wait()
         del self._running[name, generation]
         self._exited.set()
-        how = f"ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
+        how = f"ended by {_signal_name(-code)}" if code < 0 else f"ended with exit code {code}"
+        self._cut_off = self._cut_off or code != 0
         if code > 0:
             await asyncio.sleep(_LAST_WORDS_SECONDS)
         await self._do(self._roster.exited(name, generation, how, now()))
@@ -299,6 +308,19 @@ class Supervisor:
         return WorkFailed(
             f"{end.name} {end.reason}", where="asynckit serve", mend="its own lines above say more"
         )
+
+
+def _make_folder() -> Path:
+    """For sockets: 0700, as they are ours alone. A socket's path has room for about a hundred characters."""
+    folder = tempfile.gettempdir()
+    return Path(tempfile.mkdtemp(prefix="asynckit-serve-", dir=folder if len(folder) < 50 else "/tmp"))  # noqa: S108 - mkdtemp is safe there
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:  # real-time signals have no names
+        return f"signal {number}"
 
 
 def without_secrets(serve: ServeConfig) -> ServeConfig:

@@ -12,12 +12,13 @@ import zmq
 import zmq.asyncio
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from zmq.utils.monitor import recv_monitor_message
 
 from asynckit.engine.config import SamplingParams
 from asynckit.engine.request import Request
 from asynckit.serve import control_messages as c
 from asynckit.serve import messages as m
-from asynckit.serve.sockets import MOST_FRAME_BYTES, Place, RingKeys, Sockets
+from asynckit.serve.sockets import MOST_FRAME_BYTES, Place, RingKeys, Sockets, bind, configure, ring_only
 
 UNIONS = [m.ToRouter, m.ToDetokenizer, m.ToHttp, m.ToWorker, m.FromWorker, c.FromProcess, c.ToProcess]
 GENERATE = m.Generate(
@@ -94,6 +95,29 @@ async def test_who_has_not_the_ring_s_key_is_not_heard(tmp_path: Path, keys: Rin
         async with asyncio.timeout(10):
             assert await inbox.receive() == m.Abort("friend")
         assert inbox.statistics.received == 1
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_a_worker_s_socket_wants_the_ring_s_key_too(tmp_path: Path, known: bool) -> None:
+    """It is served by no event loop, and by nobody who has a key pair of his own."""
+    ring = Place(str(tmp_path), keys=RingKeys.make())
+    with zmq.Context() as context, ring_only(context, ring), context.socket(zmq.ROUTER) as calls:
+        address = bind(calls, ring, "worker")
+        with zmq.Context() as elsewhere, elsewhere.socket(zmq.DEALER) as caller:
+            configure(caller, ring, server=False)
+            if not known:
+                caller.curve_publickey, caller.curve_secretkey = zmq.curve_keypair()
+            with caller.get_monitor_socket(
+                zmq.EVENT_HANDSHAKE_FAILED_AUTH | zmq.EVENT_HANDSHAKE_SUCCEEDED
+            ) as seen:
+                caller.connect(address)
+                caller.send(b"hello")
+                assert seen.poll(10_000)
+                event = recv_monitor_message(seen)["event"]
+                caller.disable_monitor()
+            assert event == (zmq.EVENT_HANDSHAKE_SUCCEEDED if known else zmq.EVENT_HANDSHAKE_FAILED_AUTH)
+        if known:
+            assert calls.recv_multipart()[1] == b"hello"
 
 
 async def test_sockets_lie_where_only_their_folder_lets_in(tmp_path: Path) -> None:
