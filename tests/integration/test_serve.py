@@ -237,7 +237,10 @@ def test_a_check_answers_one_request_and_stops(asynckit: Run, tiny_llama: Path) 
         (["--model", "no/such/model/here"], 5, "no/such/model/here"),
         (["--lora", "a=/nowhere"], 4, "/nowhere"),
         (["serve.tls_key=/nowhere"], 3, "serve.tls_cert"),
-        (["--api-key", "x"], 3, "8 characters"),
+        (["--api-key", "x"], 3, "serve.api_keys"),
+        (["--admin-key", "x"], 3, "serve.admin_key"),
+        (["--trace", "/proc/x"], 3, "/proc/x"),
+        (["sampling.temperature=0"], 2, "requests say"),
     ],
 )
 def test_what_cannot_be_served_is_said_at_once(

@@ -22,7 +22,7 @@ Settings = Annotated[
 Overrides = Annotated[
     list[str] | None,
     typer.Argument(
-        metavar="[KEY=VALUE]...", help="Settings, such as sampling.temperature=0.7.", show_default=False
+        metavar="[KEY=VALUE]...", help="Settings, such as engine.dtype=float32.", show_default=False
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document to stdout.")]

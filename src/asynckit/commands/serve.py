@@ -72,6 +72,7 @@ def serve(
     """Serve a model and its LoRA adapters over HTTP, as OpenAI does, until Ctrl-C or SIGTERM."""
     from asynckit.config.load import Flag
 
+    _refuse_unread([*(overrides or ()), *(settings or ())])
     loaded = options.load(
         files=config_files,
         settings=settings,
@@ -115,3 +116,20 @@ def serve(
         console.print_json(report)
     elif report:
         console.stdout().print(readable(report["text"]), highlight=False, markup=False)
+
+
+def _refuse_unread(given: list[str]) -> None:
+    """Settings of other commands would be ignored, which nobody who typed one wants."""
+    from dataclasses import fields
+
+    from asynckit.config.schema import Root
+    from asynckit.errors import UsageError
+
+    others = {field.name for field in fields(Root)} - {"model", "engine", "simulated", "ray", "serve"}
+    for entry in given:
+        if (section := entry.partition("=")[0].partition(".")[0].strip()) in others:
+            raise UsageError(
+                f"serve reads no setting of the section {section}",
+                where=f"argument {entry!r}",
+                mend="requests say how to sample" if section == "sampling" else "leave it out",
+            )

@@ -25,6 +25,7 @@ from asynckit.serve.config import ServeConfig
 from asynckit.serve.hosts import RayCluster, ThisMachine, share_machine
 from asynckit.serve.supervisor import Job, Supervisor, listen
 
+SHORTEST_KEY = 8
 _CHECK_PROMPT = "Say hello."
 
 
@@ -65,7 +66,9 @@ def run_server(
         url = _url(serve, listening.getsockname()[1])
         if ray.address == "local":
             engine = share_machine(serve, engine)
-            job = Job(serve, here, here, engine, simulated, listening, ThisMachine(), verbose=verbose)
+            job = Job(
+                serve, here, here, engine, simulated, listening, ThisMachine(), verbose=verbose, quiet=quiet
+            )
             return asyncio.run(_supervise(job, url, check=check, json=json, quiet=quiet))
         connect(ray)
         try:
@@ -181,13 +184,20 @@ def refuse_unsafe(serve: ServeConfig) -> None:
         path = getattr(serve, setting)
         if path and not Path(path).expanduser().is_file():
             raise ConfigError(f"there is no file {path}", where=f"serve.{setting}", mend="name a PEM file")
-    weak = [key for key in (*serve.api_keys, serve.admin_key or "x" * 8) if len(key) < 8]
-    if weak:
-        raise ConfigError(
-            "a key must have 8 characters or more",
-            where="--api-key",
-            mend="`openssl rand -hex 24` makes a good one",
-        )
+    for setting, keys in (("serve.api_keys", serve.api_keys), ("serve.admin_key", (serve.admin_key,))):
+        if any(key is not None and len(key) < SHORTEST_KEY for key in keys):
+            raise ConfigError(
+                f"a key must have {SHORTEST_KEY} characters or more",
+                where=setting,
+                mend="`openssl rand -hex 24` makes a good one",
+            )
+    if serve.trace:
+        try:
+            Path(serve.trace).expanduser().mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ConfigError(
+                f"{serve.trace} can't be made: {error.strerror}", where="serve.trace", mend="name a folder"
+            ) from error
 
 
 def _in_full(serve: ServeConfig, given: Iterable[GivenAdapter]) -> ServeConfig:
@@ -200,6 +210,7 @@ def _in_full(serve: ServeConfig, given: Iterable[GivenAdapter]) -> ServeConfig:
         lora_dir=_full(serve.lora_dir) if serve.lora_dir else None,
         lora_roots=tuple(map(_full, serve.lora_roots)),
         weights_roots=tuple(map(_full, serve.weights_roots)),
+        trace=_full(serve.trace) if serve.trace else None,
         tls_cert=_full(serve.tls_cert) if serve.tls_cert else None,
         tls_key=_full(serve.tls_key) if serve.tls_key else None,
     )

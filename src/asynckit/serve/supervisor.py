@@ -40,7 +40,7 @@ import msgspec
 import zmq
 import zmq.asyncio
 
-from asynckit import errors
+from asynckit import console, errors
 from asynckit.engine.config import EngineConfig
 from asynckit.engine.simulated_config import SimulatedConfig
 from asynckit.errors import AsynckitError, WorkFailed
@@ -82,6 +82,7 @@ class Job:
     workers_on: Host
     address: str = "127.0.0.1"
     verbose: bool = False
+    quiet: bool = False
 
 
 class Supervisor:
@@ -168,6 +169,9 @@ class Supervisor:
         if not self._roster.complete_once or self._urged.is_set():
             return False
         self._cut_off = False
+        if not self._job.quiet:
+            seconds = self._job.serve.drain_timeout
+            console.print_note(f"stopping: what runs has {seconds:g} s to end; Ctrl-C again stops at once")
         self._job.listening.close()  # HTTP servers close theirs, and then nobody can connect any more
         await self._tell(Drain())
         try:
@@ -214,6 +218,8 @@ class Supervisor:
     def _answer(self, message: FromProcess) -> Iterable[Action]:
         match message:
             case Ready(name, generation, address, facts):
+                if generation:
+                    _logger.warning("%s is there again", name)
                 return self._roster.ready(name, generation, address, facts, now())
             case Beat(name, generation, stuck):
                 return self._roster.beat(name, generation, stuck, now())
@@ -253,8 +259,6 @@ class Supervisor:
                 _logger.warning("%s does not read what it is told", name)
 
     async def _start(self, post: Post, generation: int) -> None:
-        if generation:
-            _logger.warning("%s is started again", post.name)
         host = self._job.workers_on if post.kind == "worker" else self._here
         process = await host.start(self._assignment(post, generation))
         self._running[post.name, generation] = process
@@ -270,6 +274,8 @@ class Supervisor:
         self._exited.set()
         how = f"ended by {_signal_name(-code)}" if code < 0 else f"ended with exit code {code}"
         self._cut_off = self._cut_off or code != 0
+        if code or not self._asked.is_set():
+            _logger.warning("%s %s", name, how)
         if code > 0:
             await asyncio.sleep(_LAST_WORDS_SECONDS)
         await self._do(self._roster.exited(name, generation, how, now()))
@@ -306,7 +312,7 @@ class Supervisor:
             error: AsynckitError = kind(failed.message, where=failed.where, mend=failed.mend)
             return error
         return WorkFailed(
-            f"{end.name} {end.reason}", where="asynckit serve", mend="its own lines above say more"
+            f"{end.name} {end.reason}", where="asynckit serve", mend="what it wrote above may say more"
         )
 
 
