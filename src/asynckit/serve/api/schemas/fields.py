@@ -8,6 +8,7 @@ import json
 from collections.abc import Callable, Sized
 from typing import Annotated, Any
 
+import msgspec
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 LONGEST_TEXT = 8 * 2**20  # characters; the body's limit is usually reached first
@@ -68,9 +69,13 @@ def at_most(most: int) -> Callable[[Any], Any]:
 
 
 def plain_json(value: Any) -> Any:
-    """Refuses what UTF-8 or JSON can't hold: halves of surrogate pairs, NaN; and what is far too long."""
+    """Refuses halves of surrogate pairs, NaN, integers that msgpack can't hold, and what is far too long."""
     text = json.dumps(value, ensure_ascii=False, allow_nan=False)
     text.encode()
+    try:
+        msgspec.msgpack.encode(value)
+    except OverflowError:
+        raise ValueError("has an integer of more than 64 bits") from None
     if len(text) > LONGEST_GRAMMAR:
         raise ValueError(f"has {len(text)} characters as JSON; {LONGEST_GRAMMAR} are accepted")
     return value
