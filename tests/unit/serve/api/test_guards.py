@@ -310,6 +310,18 @@ def test_ignored_fields(client: httpx2.Client) -> None:
     assert answer.status_code == 200
 
 
+def test_field_names_that_are_no_text(client: httpx2.Client) -> None:
+    """The message says that it is a name, wherever it stands."""
+    for body in (
+        '{"model": "tiny", "prompt": "a", "\\ud800": 1}',
+        '{"model": "tiny", "prompt": "a", "stream_options": {"\\ud800": 1}}',
+    ):
+        headers = {"Content-Type": "application/json"}
+        answer = client.post("/v1/completions", content=body, headers=headers)
+        assert answer.status_code == 400
+        assert "a field whose name" in answer.json()["error"]["message"]
+
+
 def test_whole_numbers_are_integers(client: httpx2.Client) -> None:
     """However JSON writes them; parts of one are none."""
     body = {"model": "tiny", "prompt": [7, 8.0], "max_tokens": 3.0, "n": 2.0, "seed": 1.0}

@@ -36,6 +36,8 @@ class Fields(BaseModel):
         if not isinstance(value, dict):
             return value
         at_most(MOST_FIELDS)(value)
+        if not all(map(_is_text, value)):
+            raise ValueError("has a field whose name UTF-8 can't hold: half of a surrogate pair")
         return {name: _whole(each) for name, each in value.items()}
 
 
@@ -43,6 +45,11 @@ class Answer(BaseModel):
     """What a client gets; it documents the answer, which is written without it."""
 
     model_config = ConfigDict(protected_namespaces=())
+
+
+def _is_text(name: object) -> bool:
+    """Whether UTF-8 can hold a field's name; pydantic reports halves of surrogate pairs without a place."""
+    return isinstance(name, str) and name.encode(errors="replace").decode() == name
 
 
 def _whole(value: Any) -> Any:
