@@ -163,7 +163,7 @@ class _Writer:
     def __post_init__(self) -> None:
         options = self.body.stream_options
         self._usage = bool(options and options.include_usage)
-        self._chunks = Chunks(*(self.id, "text_completion", self.created, self.body.model), usage=self._usage)
+        self._chunks = Chunks(self.id, "text_completion", self.created, self.body.model, usage=self._usage)
         self._progress: dict[int, _Progress] = {}
         self._completion_tokens = 0
         self._scores: dict[int, tuple[TokenText | None, ...]] = {}

@@ -113,7 +113,11 @@ async def begin(service: Service, http: HttpRequest, asked: Asked) -> Stream:
     requests = [Request(new_id(), ids, asked.sampling, asked.n, 0, asked.adapter) for ids in asked.prompts]
     messages = [
         Generate(
-            *(request, service.home, owner_of(http), arrival_of(http), timeout),
+            request=request,
+            home=service.home,
+            owner=owner_of(http),
+            arrived=arrival_of(http),
+            timeout=timeout,
             skip_special_tokens=asked.skip_special_tokens,
             wants_tokens=asked.wants_tokens,
         )

@@ -111,12 +111,6 @@ class SamplingFields(Fields):
     spaces_between_special_tokens: Anything = None
 
 
-IGNORED = (
-    *("user", "store", "metadata", "service_tier", "safety_identifier", "prompt_cache_key"),
-    *("prompt_cache_retention", "spaces_between_special_tokens"),
-)
-
-
 def sampling_of(
     body: SamplingFields,
     max_tokens: int,
