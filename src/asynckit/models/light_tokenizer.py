@@ -47,7 +47,7 @@ class LightTokenizer:
         self._special_tokens = parts.special_tokens if parts else {}
         self._templates = parts.chat_template if parts else tokenizer.chat_template
         self.cleans = parts.cleans if parts else False
-        self.chat_template = self._template(tools=False)
+        self.chat_template = self.template(tools=False)
         added = self._backend.get_added_tokens_decoder()
         self.special_ids = frozenset(id_ for id_, token in added.items() if token.special)
         self.vocabulary = max(self._backend.get_vocab(with_added_tokens=True).values()) + 1
@@ -127,7 +127,7 @@ class LightTokenizer:
         arguments["add_generation_prompt"] = add_generation_prompt
         if self._python:
             return self._python.apply_chat_template(present, **arguments)
-        template = self._template(tools=tools is not None)
+        template = self.template(tools=tools is not None)
         if template is None:
             raise ValueError("the tokenizer has no chat template")
         from transformers.utils.chat_template_utils import render_jinja_template
@@ -137,7 +137,8 @@ class LightTokenizer:
         text: str = rendered[0]
         return text
 
-    def _template(self, *, tools: bool) -> str | None:
+    def template(self, *, tools: bool) -> str | None:
+        """The chat template for chats with tools or without; None where the model has none."""
         if not isinstance(self._templates, dict):
             return self._templates
         return self._templates.get("tool_use" if tools else "default", self._templates.get("default"))

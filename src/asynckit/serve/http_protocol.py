@@ -12,10 +12,10 @@ import msgspec
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from asynckit.serve.api.errors import ApiError
+from asynckit.serve.connections import most_connections
 
 HEADER_SECONDS = 20.0  # in which the headers of a request must have come in
 STALLED_SECONDS = 60.0  # after which a client that takes nothing is cut off
-MOST_CONNECTIONS = 4096
 
 
 class BoundedProtocol(H11Protocol):
@@ -27,7 +27,7 @@ class BoundedProtocol(H11Protocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Take a connection, unless there are too many."""
         super().connection_made(transport)
-        if len(self.connections) > MOST_CONNECTIONS:
+        if len(self.connections) > most_connections():
             self._refuse(503, "too many connections")
         else:
             self._await_headers()

@@ -35,6 +35,12 @@ from asynckit.serve.api.errors import AsgiApp, unavailable
 from asynckit.serve.api.service import Service
 from asynckit.serve.assignment import Assignment
 from asynckit.serve.config import ServeConfig
+from asynckit.serve.connections import (
+    ACCEPTED_AT_ONCE,
+    QUEUED_BY_THE_SYSTEM,
+    AcceptFailures,
+    allow_many_files,
+)
 from asynckit.serve.control_messages import Drain, Lost, Peers, Stop
 from asynckit.serve.http_protocol import BoundedProtocol
 from asynckit.serve.member import Member
@@ -58,6 +64,8 @@ async def run_http(assignment: Assignment) -> int:
         ConfigError: the certificate or its key can't be used.
         WorkFailed: the HTTP server ended by itself.
     """
+    allow_many_files()
+    asyncio.get_running_loop().set_exception_handler(AcceptFailures())
     settings, preparers = assignment.serve, _preparers(assignment)
     async with Sockets(assignment.place) as sockets, Member(sockets, assignment) as member:
         inbox: Inbox[ToHttp] = sockets.inbox(assignment.unique_name, ToHttp)
@@ -68,7 +76,12 @@ async def run_http(assignment: Assignment) -> int:
             model = served_name(settings, assignment.model)
             given = given_adapters(settings, assignment.engine, model)
             service = Service(
-                *(settings, assignment.name, model, ring.streams, preparers, tokenizer),
+                settings=settings,
+                home=assignment.name,
+                model=model,
+                streams=ring.streams,
+                preparers=preparers,
+                tokenizer=tokenizer,
                 adapter_roots=adapter_roots(settings, given),
                 weights_roots=weights_roots(settings),
             )
@@ -198,6 +211,12 @@ class _Server(uvicorn.Server):
         """Capture none."""
         yield
 
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Begin to accept; asyncio has set the system's queue to what it takes at once."""
+        await super().startup(sockets)
+        for each in sockets or ():
+            each.listen(QUEUED_BY_THE_SYSTEM)
+
 
 def _uvicorn(app: AsgiApp, settings: ServeConfig) -> _Server:
     asgi: Any = app
@@ -213,8 +232,9 @@ def _uvicorn(app: AsgiApp, settings: ServeConfig) -> _Server:
         timeout_keep_alive=IDLE_SECONDS,
         timeout_graceful_shutdown=math.ceil(settings.drain_timeout) + CLOSE_SECONDS,
         h11_max_incomplete_event_size=settings.max_header_bytes,
-        ssl_certfile=settings.tls_cert,
-        ssl_keyfile=settings.tls_key,
+        backlog=ACCEPTED_AT_ONCE,
+        ssl_certfile=_expanded(settings.tls_cert),
+        ssl_keyfile=_expanded(settings.tls_key),
     )
     try:
         config.load()
@@ -223,6 +243,10 @@ def _uvicorn(app: AsgiApp, settings: ServeConfig) -> _Server:
             f"TLS can't be used: {error.strerror or error}", where="serve.tls_cert", mend="name PEM files"
         ) from error
     return _Server(config)
+
+
+def _expanded(path: str | None) -> str | None:
+    return None if path is None else str(Path(path).expanduser())
 
 
 async def _serve(server: _Server, listening: int) -> None:

@@ -20,7 +20,6 @@ ROUTES = frozenset(
     {
         *FILES,
         "/detokenize",
-        "/docs",
         "/health",
         "/metrics",
         "/openapi.json",

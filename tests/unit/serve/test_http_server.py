@@ -224,8 +224,8 @@ async def test_the_access_log(
 
 
 async def test_too_many_connections(running: Running, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One more connection than are taken is told so at once."""
-    monkeypatch.setattr(http_protocol, "MOST_CONNECTIONS", 1)
+    """One more connection than are taken is told so at once; all that are open count."""
+    monkeypatch.setattr(http_protocol, "most_connections", lambda: 1)
     reader, writer = await connect(running, ASK)
     assert (await reader.readline()).startswith(b"HTTP/1.1 503")
     writer.close()
@@ -243,7 +243,7 @@ async def test_a_rollout_can_use_it(running: Running) -> None:
     assert card["max_model_len"] == 512
 
 
-async def test_tls(tokenizer_folder: Path, tmp_path: Path) -> None:
+async def test_tls(tokenizer_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With a certificate the server speaks TLS only; with a broken one it does not start."""
     names = [str(tmp_path / "cert.pem"), str(tmp_path / "key.pem")]
     command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=x"]
@@ -253,6 +253,9 @@ async def test_tls(tokenizer_folder: Path, tmp_path: Path) -> None:
     assert await made.wait() == 0
     tls = {"tls_cert": names[0], "tls_key": names[1]}
     async with http_server(tokenizer_folder, tmp_path, **tls) as running:
+        assert (await running.post("/v1/completions", **ASK)).status_code == 200
+    monkeypatch.setenv("HOME", str(tmp_path))
+    async with http_server(tokenizer_folder, tmp_path, tls_cert="~/cert.pem", tls_key="~/key.pem") as running:
         assert (await running.post("/v1/completions", **ASK)).status_code == 200
     for wrong in ({"tls_cert": names[0]}, {**tls, "tls_key": names[0]}, {**tls, "tls_cert": "/nowhere"}):
         with pytest.raises(ConfigError):

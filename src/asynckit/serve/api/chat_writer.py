@@ -48,9 +48,7 @@ class ChatWriter:
         self._id, self._created = f"chatcmpl-{stream_id}", int(time.time())
         options = body.stream_options
         self._usage = bool(options and options.include_usage)
-        self._chunks = Chunks(
-            *(self._id, "chat.completion.chunk", self._created, body.model), usage=self._usage
-        )
+        self._chunks = Chunks(self._id, "chat.completion.chunk", self._created, body.model, usage=self._usage)
         self._progress: dict[int, _Progress] = {}
         self._completion_tokens = 0
         self._ids, self._logprobs = bool(body.return_token_ids), bool(body.logprobs)

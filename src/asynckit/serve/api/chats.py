@@ -6,11 +6,20 @@ from starlette.requests import Request as HttpRequest
 from starlette.responses import Response
 
 from asynckit.serve.api.chat_writer import ChatWriter
+from asynckit.serve.api.costs import off_loop
 from asynckit.serve.api.errors import ApiError, JsonResponse
 from asynckit.serve.api.event_stream import streamed
-from asynckit.serve.api.generation import Asked, begin, check_samples, collect, response_room, room_for
+from asynckit.serve.api.generation import (
+    Asked,
+    begin,
+    check_samples,
+    collect,
+    response_room,
+    room_for,
+    tokens_in,
+)
 from asynckit.serve.api.schemas.chat import ChatRequest, template_messages
-from asynckit.serve.api.schemas.sampling import sampling_of
+from asynckit.serve.api.schemas.sampling import grammar_field, sampling_of
 from asynckit.serve.api.service import Service, too_long
 from asynckit.serve.api.tools import ToolUse, tool_use
 from asynckit.serve.preparation.jobs import Chat
@@ -35,7 +44,13 @@ async def chat(service: Service, body: ChatRequest, http: HttpRequest) -> Respon
         tool_schema=tools.schema,
     )
     asked = Asked(
-        *((ids,), sampling, n, service.adapter(body.model)),
+        prompts=(ids,),
+        sampling=sampling,
+        n=n,
+        adapter=service.adapter(body.model),
+        prompt_field="messages",
+        grammar_field=grammar_field(body),
+        shows_ids=bool(body.return_token_ids),
         skip_special_tokens=body.skip_special_tokens is not False,
         wants_tokens=bool(body.logprobs) or body.prompt_logprobs is not None,
     )
@@ -43,7 +58,8 @@ async def chat(service: Service, body: ChatRequest, http: HttpRequest) -> Respon
     writer = ChatWriter(body, http, ids, tools, stream.id)
     if not body.stream:
         with stream:
-            return JsonResponse(writer.answer(await collect(stream, n)))
+            samples = await collect(stream, n)
+            return await off_loop(tokens_in(samples), lambda: JsonResponse(writer.answer(samples)))
     return await streamed(stream, writer.events, writer.end)
 
 

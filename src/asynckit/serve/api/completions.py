@@ -8,6 +8,7 @@ from typing import Any
 from starlette.requests import Request as HttpRequest
 from starlette.responses import Response
 
+from asynckit.serve.api.costs import off_loop
 from asynckit.serve.api.errors import ApiError, JsonResponse
 from asynckit.serve.api.event_stream import DONE, Chunks, streamed
 from asynckit.serve.api.generation import (
@@ -19,11 +20,12 @@ from asynckit.serve.api.generation import (
     response_room,
     text_ids,
     texts_of,
+    tokens_in,
     usage_of,
 )
 from asynckit.serve.api.logprobs import completion_logprobs, prompt_logprobs
 from asynckit.serve.api.schemas.completion import CompletionRequest
-from asynckit.serve.api.schemas.sampling import sampling_of
+from asynckit.serve.api.schemas.sampling import grammar_field, sampling_of
 from asynckit.serve.api.service import Service, note
 from asynckit.serve.messages import Text, TokenText
 from asynckit.serve.preparation.jobs import Decode
@@ -63,7 +65,14 @@ async def complete(service: Service, body: CompletionRequest, http: HttpRequest)
         prompt_logprobs=scored,
     )
     asked = Asked(
-        *(ids, sampling, n, service.adapter(body.model)),
+        prompts=ids,
+        sampling=sampling,
+        n=n,
+        adapter=service.adapter(body.model),
+        prompt_field="prompt",
+        grammar_field=grammar_field(body),
+        shown_characters=sum(len(prompt.text) for prompt in prompts) if body.echo else 0,
+        shows_ids=bool(body.return_token_ids),
         skip_special_tokens=body.skip_special_tokens is not False,
         wants_tokens=body.logprobs is not None or scored is not None,
     )
@@ -71,7 +80,8 @@ async def complete(service: Service, body: CompletionRequest, http: HttpRequest)
     writer = _Writer(body, http, prompts, n, prompt_only, f"cmpl-{stream.id}")
     if not body.stream:
         with stream:
-            return JsonResponse(writer.answer(await collect(stream, n)))
+            samples = await collect(stream, n)
+            return await off_loop(tokens_in(samples), lambda: JsonResponse(writer.answer(samples)))
     return await streamed(stream, lambda pieces: writer.events(stream, pieces), writer.end)
 
 
@@ -153,7 +163,7 @@ class _Writer:
     def __post_init__(self) -> None:
         options = self.body.stream_options
         self._usage = bool(options and options.include_usage)
-        self._chunks = Chunks(*(self.id, "text_completion", self.created, self.body.model), usage=self._usage)
+        self._chunks = Chunks(self.id, "text_completion", self.created, self.body.model, usage=self._usage)
         self._progress: dict[int, _Progress] = {}
         self._completion_tokens = 0
         self._scores: dict[int, tuple[TokenText | None, ...]] = {}

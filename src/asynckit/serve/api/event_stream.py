@@ -6,11 +6,13 @@ answer have in common is encoded once.
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import msgspec
 from starlette.responses import Response
 
+from asynckit.serve.api.costs import off_loop, tokens_of
 from asynckit.serve.api.errors import ApiError, ClientGone, Receive, Scope, Send
 from asynckit.serve.api.service import while_connected
 from asynckit.serve.streams import Piece, Stream
@@ -90,7 +92,7 @@ class EventStream(Response):
     async def _send_pieces(self, send: Send) -> None:
         pieces = self._first
         while True:
-            data = self._write(pieces)
+            data = await off_loop(tokens_of(pieces), partial(self._write, pieces))
             if data:
                 await send({"type": "http.response.body", "body": data, "more_body": True})
             if self._stream.complete:

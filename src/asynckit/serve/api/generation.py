@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 
 from starlette.requests import Request as HttpRequest
 
@@ -9,6 +10,7 @@ from asynckit.engine.config import SamplingParams
 from asynckit.engine.request import Request
 from asynckit.engine.validate import check_request, check_types
 from asynckit.errors import RequestError
+from asynckit.serve.api.costs import LogprobCount, check_sent, check_shown, off_loop
 from asynckit.serve.api.errors import ApiError
 from asynckit.serve.api.service import Service, arrival_of, note, owner_of, too_long
 from asynckit.serve.control_messages import Facts
@@ -16,7 +18,11 @@ from asynckit.serve.messages import Generate, Text, TokenText
 from asynckit.serve.preparation.jobs import Encode
 from asynckit.serve.streams import BACKSTOP_SECONDS, Piece, Stream, new_id
 
-_OWN_FAULT = ("the grammar failed", "grammar, ")  # how errors begin that come of what the request asks for
+_OWN_FAULT = (  # how errors begin that come of what the request asks for
+    "the grammar failed",
+    "grammar, ",
+    "the answer is too large",
+)
 
 
 @dataclass(frozen=True)
@@ -30,6 +36,9 @@ class Asked:
         adapter: None is the model itself.
         skip_special_tokens: leave them out of the text.
         wants_tokens: have tokens and logprobs with the text.
+        prompt_field, grammar_field: where the prompts and the grammar, if there is one, come from.
+        shown_characters: of the prompts, in the answer.
+        shows_ids: whether the answer has the prompts' ids.
     """
 
     prompts: tuple[tuple[int, ...], ...]
@@ -38,6 +47,10 @@ class Asked:
     adapter: str | None
     skip_special_tokens: bool
     wants_tokens: bool
+    prompt_field: str
+    grammar_field: str
+    shown_characters: int = 0
+    shows_ids: bool = False
 
 
 def check_samples(service: Service, prompts: int, n: int) -> None:
@@ -93,17 +106,18 @@ async def begin(service: Service, http: HttpRequest, asked: Asked) -> Stream:
     """
     facts = service.loaded_facts()
     timeout = service.settings.request_timeout
+    _check_cost(asked, service.tokenizer.longest_token)
+    size = sum(map(len, asked.prompts)) + len(asked.sampling.allowed_token_ids or ())
+    await off_loop(size, lambda: _check_values(asked, facts.vocabulary))
+    await service.grammars.check(asked.sampling, asked.grammar_field)
     requests = [Request(new_id(), ids, asked.sampling, asked.n, 0, asked.adapter) for ids in asked.prompts]
-    for request in requests:
-        try:
-            check_types(request)
-            check_request(request, vocabulary=facts.vocabulary, eos_ids=frozenset())
-        except RequestError as error:
-            raise ApiError(400, error.message, code="invalid_value") from error
-    await service.grammars.check(asked.sampling)
     messages = [
         Generate(
-            *(request, service.home, owner_of(http), arrival_of(http), timeout),
+            request=request,
+            home=service.home,
+            owner=owner_of(http),
+            arrived=arrival_of(http),
+            timeout=timeout,
             skip_special_tokens=asked.skip_special_tokens,
             wants_tokens=asked.wants_tokens,
         )
@@ -111,6 +125,32 @@ async def begin(service: Service, http: HttpRequest, asked: Asked) -> Stream:
     ]
     note(http, id=requests[0].id, prompt_tokens=sum(map(len, asked.prompts)))
     return service.streams.send(messages, timeout + BACKSTOP_SECONDS)
+
+
+def _check_cost(asked: Asked, longest_token: int) -> None:
+    check_sent(
+        asked.prompts, asked.sampling, grammar_field=asked.grammar_field, prompt_field=asked.prompt_field
+    )
+    check_shown(
+        sum(map(len, asked.prompts)),
+        len(asked.prompts),
+        asked.n,
+        prompt_logprobs=asked.sampling.prompt_logprobs,
+        longest_token=longest_token,
+        characters=asked.shown_characters,
+        with_ids=asked.shows_ids,
+    )
+
+
+def _check_values(asked: Asked, vocabulary: int) -> None:
+    """Check the sampling once, and all prompts as if they were one."""
+    ids = tuple(chain.from_iterable(asked.prompts))
+    together = Request(new_id(), ids, asked.sampling, asked.n, 0, asked.adapter)
+    try:
+        check_types(together)
+        check_request(together, vocabulary=vocabulary, eos_ids=frozenset())
+    except RequestError as error:
+        raise ApiError(400, error.message, code="invalid_value") from error
 
 
 @dataclass
@@ -134,14 +174,21 @@ class Sample:
 async def collect(stream: Stream, n: int) -> list[Sample]:
     """All samples, of the first prompt first; raises ApiError when one of them fails."""
     samples = [Sample() for _ in range(len(stream.places) * n)]
+    logprobs = LogprobCount()
     while not stream.complete:
         for text in texts_of(await stream.take()):
             place = stream.places[text.id]
+            logprobs.add(text.tokens)
             samples[place * n + text.sample].add(text)
             if text.prompt_tokens:  # the prompt's scores count for all of its samples
                 for sample in samples[place * n : (place + 1) * n]:
                     sample.prompt_tokens = text.prompt_tokens
     return samples
+
+
+def tokens_in(samples: Sequence[Sample]) -> int:
+    """Tokens with logprobs."""
+    return sum(len(sample.tokens) + len(sample.prompt_tokens) for sample in samples)
 
 
 def texts_of(pieces: Sequence[Piece]) -> Iterator[Text]:

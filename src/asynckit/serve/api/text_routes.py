@@ -8,7 +8,9 @@ from typing import Any
 from starlette.requests import Request as HttpRequest
 from starlette.responses import Response
 
+from asynckit.engine.config import SamplingParams
 from asynckit.serve.api.chats import chat_ids, check_last_message
+from asynckit.serve.api.costs import check_sent
 from asynckit.serve.api.errors import ApiError, JsonResponse
 from asynckit.serve.api.generation import check_samples, room_for, text_ids
 from asynckit.serve.api.schemas.other import DetokenizeRequest, EmbeddingsRequest, TokenizeRequest
@@ -63,6 +65,7 @@ async def embeddings(service: Service, body: EmbeddingsRequest, http: HttpReques
             raise too_long(f"an input has {len(ids)} tokens; {room_for(facts)} are accepted", "input")
         if max(ids) >= facts.vocabulary:
             raise ApiError(400, f"token id {max(ids)} is outside the vocabulary", param="input")
+    check_sent(prompts, SamplingParams(), grammar_field="", prompt_field="input")
     timeout = service.settings.request_timeout
     call = Embed(new_id(), service.home, prompts, arrival_of(http), timeout)
     count = sum(map(len, prompts))

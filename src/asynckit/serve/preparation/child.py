@@ -27,22 +27,31 @@ from asynckit.serve.preparation.jobs import (
 from asynckit.serve.preparation.literal import Marks
 from asynckit.serve.preparation.prompt_tokenizer import PromptTokenizer
 
-RESERVED = frozenset(
-    {
-        *(
-            "conversation",
-            "conversations",
-            "messages",
-            "tools",
-            "documents",
-            "chat_template",
-            "add_generation_prompt",
-        ),
-        *("continue_final_message", "tokenize", "padding", "truncation", "max_length", "return_tensors"),
-        *("return_dict", "return_assistant_tokens_mask", "tokenizer_kwargs", "processor_kwargs", "self"),
-        *("add_special_tokens", "load_audio_from_video", "kwargs"),
-    }
-)  # arguments of transformers' apply_chat_template, which no client may set
+RESERVED = frozenset(  # arguments of transformers' apply_chat_template, which no client may set
+    [
+        "self",
+        "conversation",
+        "conversations",
+        "messages",
+        "tools",
+        "documents",
+        "chat_template",
+        "add_generation_prompt",
+        "kwargs",
+        "continue_final_message",
+        "tokenize",
+        "padding",
+        "truncation",
+        "max_length",
+        "return_tensors",
+        "return_dict",
+        "return_assistant_tokens_mask",
+        "tokenizer_kwargs",
+        "processor_kwargs",
+        "add_special_tokens",
+        "load_audio_from_video",
+    ]
+)
 
 
 def main() -> None:

@@ -20,7 +20,6 @@ from asynckit.serve.preparation.jobs import (
     Chat,
     Decode,
     Encode,
-    Job,
     Load,
     Loaded,
     Outcome,
@@ -35,6 +34,9 @@ LOAD_SECONDS = 120.0
 
 _logger = logging.getLogger(__name__)
 _COMMAND = (sys.executable, "-P", "-m", "asynckit.serve.preparation.child")
+
+_BROKEN = (EOFError, OSError, msgspec.DecodeError)  # what comes of the pipes of a process that dies
+_NO_START = "the process that prepares prompts can't be started"
 
 
 class Preparers:
@@ -70,6 +72,7 @@ class Preparers:
         Raises:
             ApiError: 400 where the job can't be done, 503 where it takes too long or too many wait.
         """
+        content = _framed(job)
         if self._waiting >= MOST_WAITING:
             raise unavailable("too many prompts wait to be prepared", code="prepare_queue_full")
         self._waiting += 1
@@ -77,7 +80,7 @@ class Preparers:
             preparer = await self._idle_one()
         finally:
             self._waiting -= 1
-        task = asyncio.create_task(self._run(preparer, job))
+        task = asyncio.create_task(self._run(preparer, content))
         self._hold(task)
         answer = await asyncio.shield(task)  # who gives up leaves the preparer to end its job in peace
         if isinstance(answer, Wrong):
@@ -115,16 +118,14 @@ class Preparers:
             self._starting -= 1
 
     async def _start_one(self) -> "tuple[_Preparer, Loaded]":
-        pipe = asyncio.subprocess.PIPE
-        process = await asyncio.create_subprocess_exec(*_COMMAND, stdin=pipe, stdout=pipe)
-        preparer = _Preparer(process)
+        preparer = await _spawned()
         self._alive.add(preparer)
         try:
             async with asyncio.timeout(LOAD_SECONDS):
-                answer = await preparer.exchange(Load(self._model))
-        except (TimeoutError, EOFError) as error:
+                answer = await preparer.exchange(frame(Load(self._model)))
+        except (*_BROKEN, TimeoutError) as error:
             await self._end(preparer)
-            raise DependencyError("the process that prepares prompts can't be started") from error
+            raise DependencyError(_NO_START) from error
         except asyncio.CancelledError:
             await self._end(preparer)
             raise
@@ -134,25 +135,30 @@ class Preparers:
         assert isinstance(answer, Loaded)
         return preparer, answer
 
-    async def _run(self, preparer: "_Preparer", job: Job) -> Outcome:
+    async def _run(self, preparer: "_Preparer", content: bytes) -> Outcome:
+        """The answer of a preparer, which afterwards is idle again or ended, whatever went wrong."""
         try:
-            async with asyncio.timeout(self._seconds):
-                answer = await preparer.exchange(job)
-        except TimeoutError:
-            _logger.warning("a prompt took more than %g s to prepare: its process was killed", self._seconds)
+            answer = await self._exchange(preparer, content)
+        except Exception:
             await self._end(preparer)
-            raise self._failure(f"preparing the prompt takes more than {self._seconds:g} s") from None
-        except (EOFError, OSError) as error:
-            await self._end(preparer)
-            raise self._failure("the process that prepared the prompt died") from error
+            if not self._alive and not self._starting:
+                self._starting += 1
+                self._hold(asyncio.create_task(self._add_one()))
+            raise
         self._idle.put_nowait(preparer)
         return answer
 
-    def _failure(self, message: str) -> ApiError:
-        if not self._alive and not self._starting:
-            self._starting += 1
-            self._hold(asyncio.create_task(self._add_one()))
-        return unavailable(message, code="prepare_timeout")
+    async def _exchange(self, preparer: "_Preparer", content: bytes) -> Outcome:
+        try:
+            async with asyncio.timeout(self._seconds):
+                return await preparer.exchange(content)
+        except TimeoutError:
+            _logger.warning("a prompt took more than %g s to prepare: its process was killed", self._seconds)
+            message = f"preparing the prompt takes more than {self._seconds:g} s"
+            raise unavailable(message, code="prepare_timeout") from None
+        except _BROKEN as error:
+            message = "the process that prepared the prompt died"
+            raise unavailable(message, code="prepare_timeout") from error
 
     async def _end(self, preparer: "_Preparer") -> None:
         self._alive.discard(preparer)
@@ -175,11 +181,11 @@ class _Preparer:
         self._process = process
         self._decoder = msgspec.msgpack.Decoder(Outcome)
 
-    async def exchange(self, job: Job) -> Outcome:
-        """Its answer to a job; raises EOFError or OSError when it has died."""
+    async def exchange(self, content: bytes) -> Outcome:
+        """Its answer to a framed job; raises one of ``_BROKEN`` when it has died."""
         assert self._process.stdin
         assert self._process.stdout
-        self._process.stdin.write(frame(job))
+        self._process.stdin.write(content)
         await self._process.stdin.drain()
         head = await self._process.stdout.readexactly(LENGTH_BYTES)
         content = await self._process.stdout.readexactly(int.from_bytes(head, "big"))
@@ -191,3 +197,20 @@ class _Preparer:
         with suppress(ProcessLookupError):
             self._process.kill()
         await self._process.wait()
+
+
+async def _spawned() -> _Preparer:
+    """A process of its own; raises DependencyError where the system has no room for one."""
+    pipe = asyncio.subprocess.PIPE
+    try:
+        return _Preparer(await asyncio.create_subprocess_exec(*_COMMAND, stdin=pipe, stdout=pipe))
+    except OSError as error:
+        raise DependencyError(f"{_NO_START}: {error.strerror}") from error
+
+
+def _framed(job: Encode | Chat | Decode) -> bytes:
+    """A job as bytes; raises ApiError for one that no frame can hold, before a preparer is taken."""
+    try:
+        return frame(job)
+    except (OverflowError, ValueError) as error:  # integers of more than 64 bits, halves of surrogate pairs
+        raise ApiError(400, f"the prompt can't be prepared: {error}", code="invalid_value") from error

@@ -22,7 +22,6 @@ class PromptTokenizer:
     def __init__(self, tokenizer: "TokenizerParts | PreTrainedTokenizerBase") -> None:
         self._tokenizer: Any = tokenizer
         self._is_parts = isinstance(tokenizer, TokenizerParts)
-        self._templates = tokenizer.chat_template
         self.light = LightTokenizer(tokenizer)
         backend: Any = tokenizer.backend if isinstance(tokenizer, TokenizerParts) else tokenizer
         self.specials = {self.light.token_text(id_): id_ for id_ in sorted(self.light.special_ids)}
@@ -36,11 +35,7 @@ class PromptTokenizer:
 
     def template(self, *, tools: bool) -> str:
         """The chat template for chats with tools or without; empty where the model has none."""
-        if isinstance(self._templates, dict):
-            return str(
-                self._templates.get("tool_use" if tools else "default", self._templates.get("default", ""))
-            )
-        return self._templates or ""
+        return self.light.template(tools=tools) or ""
 
     def encode_literally(self, text: str) -> list[int]:
         """Token ids of a text in which special tokens are nothing but text."""

@@ -288,11 +288,38 @@ def test_what_is_wrong_is_said(
     assert message in answer.json()["error"]["message"]
 
 
+@pytest.mark.parametrize("big", [2**64, -(2**63) - 1, 2**70])
+def test_huge_integers_are_refused(client: httpx2.Client, big: int) -> None:
+    """Wherever a chat may hold them, as often as they come; the largest that fit are taken."""
+    path = "/v1/chat/completions"
+    tool = {"type": "function", "function": {"name": "f", "parameters": {"x": [{"y": big}]}}}
+    for fields in ({"chat_template_kwargs": {"x": big}}, {"tools": [tool]}) * 2:
+        answer = client.post(path, json={**PLAUSIBLE[path], **fields})
+        assert answer.status_code == 400, answer.text
+        assert "64 bits" in answer.json()["error"]["message"]
+        assert answer.json()["error"]["param"].startswith(next(iter(fields)))
+    for fits in (2**64 - 1, -(2**63)):
+        answer = client.post(path, json={**PLAUSIBLE[path], "chat_template_kwargs": {"x": fits}})
+        assert answer.status_code == 200, answer.text
+
+
 def test_ignored_fields(client: httpx2.Client) -> None:
     """What OpenAI's clients send and means nothing here does no harm."""
     fields = {"user": "me", "store": True, "metadata": {"a": "b"}, "service_tier": "auto"}
     answer = client.post("/v1/completions", json={**PLAUSIBLE["/v1/completions"], **fields})
     assert answer.status_code == 200
+
+
+def test_field_names_that_are_no_text(client: httpx2.Client) -> None:
+    """The message says that it is a name, wherever it stands."""
+    for body in (
+        '{"model": "tiny", "prompt": "a", "\\ud800": 1}',
+        '{"model": "tiny", "prompt": "a", "stream_options": {"\\ud800": 1}}',
+    ):
+        headers = {"Content-Type": "application/json"}
+        answer = client.post("/v1/completions", content=body, headers=headers)
+        assert answer.status_code == 400
+        assert "a field whose name" in answer.json()["error"]["message"]
 
 
 def test_whole_numbers_are_integers(client: httpx2.Client) -> None:

@@ -12,10 +12,11 @@ from hypothesis import strategies as st
 from asynckit.errors import DependencyError
 from asynckit.models.config import ModelConfig
 from asynckit.serve.api.errors import ApiError
+from asynckit.serve.preparation import pool
 from asynckit.serve.preparation.child import chat_ids, outcome
 from asynckit.serve.preparation.jobs import Chat, Decode, Encode, Prepared, Wrong
 from asynckit.serve.preparation.literal import Marks
-from asynckit.serve.preparation.pool import Preparers
+from asynckit.serve.preparation.pool import MOST_PROCESSES, Preparers, _Preparer
 from asynckit.serve.preparation.prompt_tokenizer import PromptTokenizer
 
 ENDLESS = (
@@ -138,5 +139,51 @@ async def test_a_model_without_a_tokenizer(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "llama"}))
     preparers = Preparers(ModelConfig(name=str(tmp_path)), 3.0)
     with pytest.raises(DependencyError):
+        await preparers.start()
+    await preparers.close()
+
+
+async def test_a_job_that_no_frame_holds_takes_no_preparer(endless: ModelConfig) -> None:
+    """It is the client's mistake, however often it comes, and the next job is done."""
+    preparers = Preparers(endless, 20.0)
+    await preparers.start()
+    try:
+        for _ in range(MOST_PROCESSES + 1):
+            with pytest.raises(ApiError) as caught:
+                await preparers.prepare(chat("hi", arguments={"x": 2**70}))
+            assert caught.value.status == 400
+        assert len((await preparers.prepare(Encode(("hi",)))).ids) == 1
+    finally:
+        await preparers.close()
+
+
+async def test_a_preparer_that_answers_nonsense_is_replaced(
+    endless: ModelConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever goes wrong with a preparer, it is ended, and the next job finds another."""
+    preparers = Preparers(endless, 20.0)
+    await preparers.start()
+    try:
+        with monkeypatch.context() as patched:
+            patched.setattr(_Preparer, "exchange", _fails)
+            with pytest.raises(LookupError):
+                await preparers.prepare(Encode(("hi",)))
+        assert len((await preparers.prepare(Encode(("hi",)))).ids) == 1
+    finally:
+        await preparers.close()
+
+
+async def _fails(*_: object) -> None:
+    raise LookupError
+
+
+async def test_no_room_for_a_process(endless: ModelConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the system refuses is said as ours, and a pipe that breaks at once is, too."""
+    monkeypatch.setattr(pool, "_COMMAND", ("/no/such/program",))
+    with pytest.raises(DependencyError, match="can't be started"):
+        await Preparers(endless, 20.0).start()
+    monkeypatch.setattr(pool, "_COMMAND", ("/bin/true",))
+    preparers = Preparers(endless, 20.0)
+    with pytest.raises(DependencyError, match="can't be started"):
         await preparers.start()
     await preparers.close()

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field
 
 from asynckit.serve.api.schemas.completion import PromptLogprob, Usage
 from asynckit.serve.api.schemas.fields import (
@@ -15,12 +15,13 @@ from asynckit.serve.api.schemas.fields import (
     Name,
     TextField,
     at_most,
+    plain_json,
 )
 from asynckit.serve.api.schemas.sampling import SamplingFields
 
 Scalar = Annotated[str, Field(max_length=1024)] | bool | int | float | None
 TemplateArguments = Annotated[
-    dict[Name, Scalar], Field(max_length=16), BeforeValidator(at_most(16))
+    dict[Name, Scalar], Field(max_length=16), BeforeValidator(at_most(16)), AfterValidator(plain_json)
 ]  # scalars only: nothing that a template could walk through for long
 
 

@@ -8,6 +8,7 @@ import json
 from collections.abc import Callable, Sized
 from typing import Annotated, Any
 
+import msgspec
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 LONGEST_TEXT = 8 * 2**20  # characters; the body's limit is usually reached first
@@ -35,6 +36,8 @@ class Fields(BaseModel):
         if not isinstance(value, dict):
             return value
         at_most(MOST_FIELDS)(value)
+        if not all(map(_is_text, value)):
+            raise ValueError("has a field whose name UTF-8 can't hold: half of a surrogate pair")
         return {name: _whole(each) for name, each in value.items()}
 
 
@@ -42,6 +45,11 @@ class Answer(BaseModel):
     """What a client gets; it documents the answer, which is written without it."""
 
     model_config = ConfigDict(protected_namespaces=())
+
+
+def _is_text(name: object) -> bool:
+    """Whether UTF-8 can hold a field's name; pydantic reports halves of surrogate pairs without a place."""
+    return isinstance(name, str) and name.encode(errors="replace").decode() == name
 
 
 def _whole(value: Any) -> Any:
@@ -68,9 +76,13 @@ def at_most(most: int) -> Callable[[Any], Any]:
 
 
 def plain_json(value: Any) -> Any:
-    """Refuses what UTF-8 or JSON can't hold: halves of surrogate pairs, NaN; and what is far too long."""
+    """Refuses halves of surrogate pairs, NaN, integers that msgpack can't hold, and what is far too long."""
     text = json.dumps(value, ensure_ascii=False, allow_nan=False)
     text.encode()
+    try:
+        msgspec.msgpack.encode(value)
+    except OverflowError:
+        raise ValueError("has an integer of more than 64 bits") from None
     if len(text) > LONGEST_GRAMMAR:
         raise ValueError(f"has {len(text)} characters as JSON; {LONGEST_GRAMMAR} are accepted")
     return value

@@ -2,6 +2,7 @@
 
 import json
 import secrets
+from collections.abc import Iterable
 from typing import Annotated, Literal, TypeVar
 
 from pydantic import ConfigDict, Field
@@ -110,12 +111,6 @@ class SamplingFields(Fields):
     spaces_between_special_tokens: Anything = None
 
 
-IGNORED = (
-    *("user", "store", "metadata", "service_tier", "safety_identifier", "prompt_cache_key"),
-    *("prompt_cache_retention", "spaces_between_special_tokens"),
-)
-
-
 def sampling_of(
     body: SamplingFields,
     max_tokens: int,
@@ -144,7 +139,7 @@ def sampling_of(
         min_p=_or(body.min_p, 0.0),
         max_tokens=max_tokens,
         stop=(body.stop,) if isinstance(body.stop, str) else tuple(body.stop or ()),
-        stop_token_ids=tuple(body.stop_token_ids or ()),
+        stop_token_ids=_once_each(body.stop_token_ids or ()),
         ignore_eos=bool(body.ignore_eos),
         min_tokens=_or(body.min_tokens, 0),
         seed=secrets.randbits(63) if body.seed is None else body.seed % 2**63,
@@ -152,12 +147,25 @@ def sampling_of(
         presence_penalty=_or(body.presence_penalty, 0.0),
         frequency_penalty=_or(body.frequency_penalty, 0.0),
         logit_bias=dict(body.logit_bias or {}),
-        allowed_token_ids=None if body.allowed_token_ids is None else tuple(body.allowed_token_ids),
+        allowed_token_ids=None if body.allowed_token_ids is None else _once_each(body.allowed_token_ids),
         top_logprobs=top_logprobs,
         prompt_logprobs=prompt_logprobs,
         json_schema=json_schema,
         regex=regex,
     )
+
+
+def grammar_field(body: SamplingFields) -> str:
+    """Where the grammar of a request that has one comes from."""
+    if body.guided_regex is not None:
+        return "guided_regex"
+    if body.guided_json is not None:
+        return "guided_json"
+    return "tool_choice" if _format_schema(body.response_format) is None else "response_format"
+
+
+def _once_each(ids: Iterable[int]) -> tuple[int, ...]:
+    return tuple(dict.fromkeys(ids))
 
 
 def _or(value: Value | None, default: Value) -> Value:
