@@ -75,12 +75,12 @@ async def _hear(member: Member, texts: OpenTexts, homes: Homes) -> None:
     while True:
         match await member.hear():
             case Peers() as peers:
-                homes.connect(peers.addresses)
-            case Lost("router"):
-                texts.end_all()
-            case Lost(name):
-                texts.end_home(name)
-                homes.lose(name)
+                homes.connect({peers.unique_name(name): peers.addresses[name] for name in peers.addresses})
+            case Lost("router", _, generation):
+                texts.end_router(generation)
+            case Lost() as lost:
+                texts.end_home(lost.unique_name)
+                homes.lose(lost.unique_name)
             case Drain():
                 pass  # what runs may end, and nothing new comes
             case Stop():

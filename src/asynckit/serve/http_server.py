@@ -68,7 +68,7 @@ async def run_http(assignment: Assignment) -> int:
             model = served_name(settings, assignment.model)
             given = given_adapters(settings, assignment.engine, model)
             service = Service(
-                *(settings, assignment.name, model, ring.streams, preparers, tokenizer),
+                *(settings, assignment.unique_name, model, ring.streams, preparers, tokenizer),
                 adapter_roots=adapter_roots(settings, given),
                 weights_roots=weights_roots(settings),
             )

@@ -38,7 +38,7 @@ class Generate(Message, frozen=True):
 
     Attributes:
         request: for the engine; its id is unique over all HTTP servers and for all time.
-        home: name of the HTTP server, to which the answer goes.
+        home: unique name of the HTTP server process, to which the answer goes.
         owner: whose request it is, for fairness: a label of the API key, never the key.
         arrived: when its first byte was read.
         timeout: seconds from its arrival after which it ends with an error.
@@ -156,7 +156,7 @@ class Timing(Part, frozen=True):
 
 
 class Begin(Message, frozen=True):
-    """Tokens of this request will follow."""
+    """Tokens of this request will follow; ``router`` is the generation of the router that sends them."""
 
     id: str
     home: str
@@ -164,6 +164,7 @@ class Begin(Message, frozen=True):
     stop: tuple[str, ...]
     skip_special_tokens: bool
     wants_tokens: bool
+    router: int = 0
 
 
 class Tokens(Message, frozen=True):
@@ -351,8 +352,8 @@ class Stepped(Message, frozen=True):
 FromWorker = WasReset | Stepped
 
 
-def encode(message: Message) -> bytes:
-    """A message as one frame."""
+def encode(message: msgspec.Struct) -> bytes:
+    """A message, or a part of one, as one frame."""
     return msgspec.msgpack.encode(message)
 
 

@@ -112,6 +112,7 @@ class Router:
             self._metrics,
             max_waiting=serve.max_waiting,
             prefetch=serve.prefetch,
+            generation=assignment.generation,
         )
         room, changing = self._outgoing.room, self._changing
         self._replicas = [
@@ -143,8 +144,8 @@ class Router:
             match await self._member.hear():
                 case Peers() as peers:
                     self._meet(peers)
-                case Lost(name, reason):
-                    self._lose(name, reason)
+                case Lost() as lost:
+                    self._lose(lost)
                 case Drain():
                     self._requests.draining = True
                 case Stop():
@@ -183,7 +184,7 @@ class Router:
         address = peers.addresses.get("detokenizer", "")
         if address and address != self._outgoing.address:
             if self._outgoing.address:  # another one has taken its place, and its end was not reported
-                self._lose("detokenizer", "another has taken its place")
+                self._lose_detokenizer("another has taken its place")
             self._outgoing.connect(address)
         for replica in self._replicas:
             names = [f"worker-{replica.number}-{rank}" for rank in range(self._assignment.serve.tp)]
@@ -204,18 +205,23 @@ class Router:
         task = self._tasks.create_task(replica.drive(), name=f"drive replica {replica.number}")
         self._driving[replica.number] = task
 
-    def _lose(self, name: str, reason: str) -> None:
+    def _lose(self, lost: Lost) -> None:
         """End what hangs on a process that is gone."""
-        self._metrics.lost(name)
-        if name == "detokenizer":
-            self._requests.lose_everybody()
-            self._outgoing.disconnect()
-        elif worker := _WORKER.fullmatch(name):
+        self._metrics.lost(lost.name)
+        if lost.name == "detokenizer":
+            self._lose_detokenizer(lost.reason)
+        elif worker := _WORKER.fullmatch(lost.name):
             number = int(worker[1])
             if number < len(self._replicas) and self._replicas[number].addresses:
-                self._lose_replica(self._replicas[number], f"the engine was lost: {reason}")
-        elif name.startswith("http-"):
-            self._requests.lose_home(name, now())
+                self._lose_replica(self._replicas[number], f"the engine was lost: {lost.reason}")
+        elif lost.name.startswith("http-"):
+            self._requests.lose_home(lost.unique_name, now())
+
+    def _lose_detokenizer(self, reason: str) -> None:
+        self._outgoing.disconnect()
+        self._requests.lose_detokenizer(
+            f"a part of the server is being restarted: detokenizer: {reason}", now()
+        )
 
     def _hang_up(self, replica: Replica, reason: str) -> None:
         self._driving.pop(replica.number).cancel()  # before its sockets go

@@ -149,7 +149,7 @@ def test_what_is_too_large_to_send_ends_alone(steps: EngineSteps) -> None:
     first, *others = stepped.tokens
     scores = (None, (1, -1.0, ((1, -1.0),)))
     large = structs.replace(stepped, tokens=(structs.replace(first, prompt_logprobs=scores), *others))
-    light = steps.lighten(large)
+    light = steps.lighten(large, 1_000)
     assert [(token.id, token.sample, token.finish) for token in light.tokens] == [
         ("scored", 0, "error"),
         ("scored", 1, None),
