@@ -191,6 +191,24 @@ class SmallRing:
         async with asyncio.timeout(WAIT_SECONDS):
             return await self.calls[id_]
 
+    async def running(self, *ids: str) -> None:
+        """Wait until each has a token."""
+        await self.until(lambda: all(self.answers[id_].tokens for id_ in ids))
+
+    async def idle(self) -> None:
+        """Wait until the engine has said that it holds nothing any more."""
+        async with asyncio.timeout(20):
+            while True:
+                state = await self.state()
+                if (state.running, state.waiting, state.kv_usage) == (0, 0, 0.0):
+                    return
+
+    async def replicas_ready(self, number: int) -> None:
+        """Wait until so many replicas take requests."""
+        async with asyncio.timeout(WAIT_SECONDS):
+            while (await self.state()).replicas_ready != number:
+                pass  # each asks anew, over the real ring
+
     async def state(self) -> State:
         """The router's report."""
         answered = await self.call(GetState)
@@ -272,9 +290,7 @@ async def small_ring(
             else:
                 ring.start_router_here()
             await ring.ready("router", *workers)
-            async with asyncio.timeout(WAIT_SECONDS):
-                while (await ring.state()).replicas_ready < serve.replicas:
-                    pass  # each asks anew, over the real ring
+            await ring.replicas_ready(serve.replicas)
             yield ring
             await ring.tell(Stop())
             if ring.router_task:

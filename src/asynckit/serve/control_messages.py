@@ -5,6 +5,8 @@
     supervisor ── ToProcess ──> every process ── FromProcess ──> supervisor
 """
 
+import msgspec
+
 from asynckit.serve.messages import Message, Part
 
 
@@ -62,7 +64,7 @@ class Peers(Message, frozen=True):
 
     addresses: dict[str, str]
     facts: Facts | None = None
-    generations: dict[str, int] = {}
+    generations: dict[str, int] = msgspec.field(default_factory=dict)
 
     def unique_name(self, name: str) -> str:
         """The name with its present generation."""

@@ -15,6 +15,7 @@ from asynckit.errors import AsynckitError, InputError, NoRoom, WorkFailed
 from asynckit.serve.messages import (
     Adapter,
     Embed,
+    EngineCall,
     EngineState,
     FromWorker,
     LoadAdapter,
@@ -26,14 +27,13 @@ from asynckit.serve.messages import (
     ToWorker,
     UnloadAdapter,
     UpdateWeights,
+    Vectors,
     WasReset,
     encode,
 )
 from asynckit.serve.smaller import TOO_LARGE
 
 Ranges = Callable[[str], AbstractContextManager[object]]
-EngineCall = LoadAdapter | UnloadAdapter | UpdateWeights | Embed
-Vectors = tuple[tuple[float, ...], ...]
 
 _CODES = {LoadAdapter: "adapter", UnloadAdapter: "adapter", UpdateWeights: "weights", Embed: "invalid"}
 
@@ -66,6 +66,7 @@ class EngineSteps:
         self._alone = alone
         self._ranges = ranges
         self._weights = ""
+        self._fresh = True
         self._open: dict[str, int] = {}  # samples that have not ended
 
     def answer(self, message: ToWorker) -> FromWorker:
@@ -73,7 +74,7 @@ class EngineSteps:
         return self._reset(message) if isinstance(message, Reset) else self._step(message)
 
     def lighten(self, stepped: Stepped, excess: int) -> Stepped:
-        """The same step, at least ``excess`` bytes less; whose answer is the largest hears that it is too large."""
+        """The same step, at least ``excess`` bytes less; whose answers are the largest hear so."""
         heavy = _heaviest(stepped, excess)
         for token in stepped.tokens:
             if token.prompt_logprobs and token.id in heavy:
@@ -97,7 +98,8 @@ class EngineSteps:
         while self._engine.has_work():
             self._engine.step()  # there are only ends left to report
         adapters = tuple(Adapter(name, folder) for name, folder in sorted(self._adapters.items()))
-        return WasReset(reset.number, adapters, self._engine.version, self._weights)
+        fresh, self._fresh = self._fresh, False
+        return WasReset(reset.number, adapters, self._engine.version, self._weights, fresh)
 
     def _step(self, step: Step) -> Stepped:
         problems: list[Problem] = []

@@ -120,6 +120,8 @@ class Served(Message, frozen=True):
     seconds: float
 
 
+EngineCall = LoadAdapter | UnloadAdapter | UpdateWeights | Embed
+Vectors = tuple[tuple[float, ...], ...]
 Call = LoadAdapter | UnloadAdapter | UpdateWeights | Embed | GetState | GetMetrics
 ToRouter = Generate | Abort | Call | Served
 
@@ -224,7 +226,7 @@ class Answered(Message, frozen=True):
     home: str
     state: State | None = None
     text: str | None = None
-    vectors: tuple[tuple[float, ...], ...] | None = None
+    vectors: Vectors | None = None
 
 
 ToDetokenizer = Begin | Tokens | Refused | Answered
@@ -296,7 +298,7 @@ class Step(Message, frozen=True):
     number: int
     requests: tuple[Request, ...] = ()
     aborts: tuple[str, ...] = ()
-    calls: tuple[LoadAdapter | UnloadAdapter | UpdateWeights | Embed, ...] = ()
+    calls: tuple[EngineCall, ...] = ()
     prefetch: tuple[str, ...] = ()
 
 
@@ -329,13 +331,15 @@ class EngineState(Part, frozen=True):
 class WasReset(Message, frozen=True):
     """The engine is empty; all adapters that it has, and the weights that it samples with.
 
-    ``weights`` is the folder of the last update, empty where there was none.
+    ``weights`` is the folder of the last update, empty where there was none; ``fresh`` is whether no router
+    has talked to it before.
     """
 
     number: int
     adapters: tuple[Adapter, ...]
     version: int
     weights: str
+    fresh: bool = False
 
 
 class Stepped(Message, frozen=True):
@@ -345,14 +349,14 @@ class Stepped(Message, frozen=True):
     tokens: tuple[Token, ...]
     problems: tuple[Problem, ...]
     done: tuple[str, ...]
-    vectors: dict[str, tuple[tuple[float, ...], ...]]
+    vectors: dict[str, Vectors]
     state: EngineState
 
 
 FromWorker = WasReset | Stepped
 
 
-def encode(message: msgspec.Struct) -> bytes:
+def encode(message: msgspec.Struct | Request) -> bytes:
     """A message, or a part of one, as one frame."""
     return msgspec.msgpack.encode(message)
 

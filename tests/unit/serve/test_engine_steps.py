@@ -116,7 +116,8 @@ def test_a_reset_empties_the_engine_and_tells_what_stays(engine: _Embedding) -> 
     assert stepped.done == ("1", "2")
     was = steps.answer(Reset(2))
     both = (Adapter("first", "/first"), Adapter("second", "/second"))
-    assert was == WasReset(2, both, 4, "/w")
+    assert was == WasReset(2, both, 4, "/w", fresh=True)
+    assert steps.answer(Reset(3)) == WasReset(3, both, 4, "/w", fresh=False)
     assert not engine.has_work()
     assert _step(steps, requests=(_request("r"),)).tokens  # the id is free again
 
