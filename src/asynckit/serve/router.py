@@ -56,6 +56,7 @@ from asynckit.serve.routing.holdings import Change, Holdings
 from asynckit.serve.routing.replica_queue import Limits, ReplicaQueue
 from asynckit.serve.routing.requests import STATUS, Requests
 from asynckit.serve.sockets import Inbox, Sockets
+from asynckit.serve.stopping import tasks_beside
 
 MOST_CHANGES = 64
 _ANSWER_SECONDS = 60.0  # beyond the longest step, after which the supervisor must have said that it is lost
@@ -65,28 +66,19 @@ _CALL_STATUS = {**STATUS, "adapter": 400, "weights": 400, GONE: 503}
 _logger = logging.getLogger(__name__)
 
 
-class _Stopped(Exception):
-    """The supervisor has asked for the end."""
-
-
 async def run_router(assignment: Assignment) -> int:
     """Be the router until the supervisor says stop; returns the exit code.
 
     Raises:
         AsynckitError: alone or in a group: a peer neither works nor is reported lost.
     """
-    async with Sockets(assignment.place) as sockets, Member(sockets, assignment) as member:
-        try:
-            async with asyncio.TaskGroup() as tasks:
-                await _route(assignment, sockets, member, tasks)
-        except* _Stopped:
-            pass
+    async with (
+        Sockets(assignment.place) as sockets,
+        Member(sockets, assignment) as member,
+        tasks_beside() as tasks,
+    ):
+        await Router(assignment, sockets, member, tasks).run()
     return 0
-
-
-async def _route(assignment: Assignment, sockets: Sockets, member: Member, tasks: asyncio.TaskGroup) -> None:
-    await Router(assignment, sockets, member, tasks).run()
-    raise _Stopped  # ends the other tasks
 
 
 class Router:
@@ -216,7 +208,7 @@ class Router:
         self._driving[replica.number] = task
 
     async def _drive(self, replica: Replica) -> None:
-        """Drive a replica; one that can't be made what the others are stays out, and the last one ends all."""
+        """Drive a replica; one that can't be made what the others are stays out, and the last ends all."""
         try:
             await replica.drive()
         except WorkFailed as error:
@@ -225,7 +217,7 @@ class Router:
             self._out[replica.number] = error
             if len(self._out) == len(self._replicas):
                 raise
-            _logger.error("replica %d takes no requests: %s", replica.number, error)
+            _logger.error("replica %d takes no requests: %s", replica.number, error)  # noqa: TRY400 - no bug
 
     def _bring_up(self, replicas: Iterable[Replica], reason: str) -> None:
         """Have replicas that take requests given what all must have."""
@@ -241,8 +233,8 @@ class Router:
         all_ready = all(replica.queue.ready for replica in self._replicas)
         if all_ready and self._holdings.settle() and self._assignment.generation:
             _logger.error(
-                "router and engines were started anew: "
-                "adapters and weights that were loaded since the server began, if any, are gone; load them again"
+                "router and engines were started anew: adapters and weights that were loaded "
+                "since the server began, if any, are gone; load them again"
             )
 
     def _lose(self, lost: Lost) -> None:
@@ -332,9 +324,9 @@ class Router:
         if refused is None and done:  # who was lost meanwhile gets it when it comes back
             self._carried_out(change)
             return
-        if done and isinstance(change, UpdateWeights):  # there is no way back to older weights
+        if refused and done and isinstance(change, UpdateWeights):  # there is no way back to older weights
             self._carried_out(change)
-            _logger.error("an engine could not load weights %d: %s", change.version, problems[0].message)
+            _logger.error("an engine could not load weights %d: %s", change.version, refused.message)
             self._bring_up(
                 (replica for replica in ready if replica not in done), "its weights are not the others'"
             )

@@ -4,14 +4,23 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
+import msgspec
 import pytest
 from small_ring import SmallRing, small_ring
 
+from asynckit.engine.config import EngineConfig
+from asynckit.engine.request import TokenEvent
+from asynckit.engine.simulated import SimulatedEngine
 from asynckit.engine.simulated_config import SimulatedConfig
+from asynckit.errors import WorkFailed
 from asynckit.serve.config import ServeConfig
-from asynckit.serve.messages import Answered, LoadAdapter, UpdateWeights
+from asynckit.serve.engine_steps import EngineSteps
+from asynckit.serve.member import now
+from asynckit.serve.messages import Answered, Embed, LoadAdapter, ToWorker, UpdateWeights, decoder, encode
 
 SERVE = ServeConfig(engine="simulated")
 SLOW = SimulatedConfig(step_seconds="constant(0.01)")
@@ -154,3 +163,83 @@ async def test_what_nobody_holds_any_more_is_said(tmp_path: Path) -> None:
         await ring.replicas_ready(1)
         assert await _versions(ring) == {(0, 0)}
         assert "are gone; load them again" in ring.errors["router"].read_text()
+
+
+class _Engine(SimulatedEngine):
+    """One that makes vectors, can't read some weights, and remembers what it did."""
+
+    embeds = True
+    did: list[int]
+    """Tokens that each call embedded; 0 for a step."""
+
+    def update_weights(self, version: int, new: object = None, on_update: str = "keep_kv") -> None:
+        if str(new) == "/unreadable":
+            raise WorkFailed("the weights can't be read")
+        super().update_weights(version, new, on_update)
+
+    def embed(self, prompts_ids: Any) -> list[list[float]]:
+        self.did.append(sum(map(len, prompts_ids)))
+        return [[float(ids[0])] for ids in prompts_ids]
+
+    def step(self) -> list[TokenEvent]:
+        self.did.append(0)
+        return super().step()
+
+
+@asynccontextmanager
+async def _engine_here(ring: SmallRing, name: str) -> AsyncIterator[_Engine]:
+    """In place of the worker of this name, an engine in this process."""
+    await ring.kill(name)
+    engine = _Engine.load(ring.engine, SimulatedConfig(clock="virtual"))
+    assert isinstance(engine, _Engine)
+    engine.did = []
+    socket, ring.addresses[name] = ring.sockets.router(f"{name}.here")
+    task = asyncio.create_task(_answer(socket, EngineSteps(engine, {})))
+    assert ring.facts
+    ring.facts = msgspec.structs.replace(ring.facts, embeds=True)
+    await ring.tell(ring.peers())
+    await ring.replicas_ready(ring.serve.replicas)
+    yield engine
+    task.cancel()
+    await asyncio.wait([task])
+
+
+async def _answer(socket: Any, steps: EngineSteps) -> None:
+    decode = decoder(ToWorker).decode
+    while True:
+        caller, frame = await socket.recv_multipart()
+        await socket.send_multipart([caller, encode(steps.answer(decode(frame)))])
+
+
+async def test_an_engine_without_the_new_weights_stays_out(tmp_path: Path) -> None:
+    """Nobody gets tokens of other weights than the server says, and it comes back with the next update."""
+    async with (
+        small_ring(tmp_path, serve=replace(SERVE, replicas=2), simulated=SLOW) as ring,
+        _engine_here(ring, "worker-1-0"),
+    ):
+        assert isinstance(await ring.call(UpdateWeights, 5, "/unreadable"), Answered)
+        await ring.replicas_ready(1)
+        assert await _versions(ring) == {(0, 5)}
+        assert isinstance(await ring.call(UpdateWeights, 6, "/good"), Answered)
+        await ring.replicas_ready(2)
+        assert await _versions(ring) == {(0, 6), (1, 6)}
+
+
+async def test_generation_goes_on_while_prompts_are_embedded(tmp_path: Path) -> None:
+    """No step embeds more than it could prefill; with no queue allowed, an idle engine still embeds."""
+    serve, engine = replace(SERVE, max_waiting=0), EngineConfig(max_step_tokens=64)
+    async with (
+        small_ring(tmp_path, serve=serve, engine=engine, simulated=SLOW) as ring,
+        _engine_here(ring, "worker-0-0") as here,
+    ):
+        running = ring.generate(max_tokens=4000, ignore_eos=True)
+        await ring.send(running)
+        await ring.running(running.request.id)
+        here.did.clear()
+        prompts = tuple((number,) * 30 for number in range(20))
+        answered = await ring.call(Embed, prompts, arrived=now(), timeout=60.0)
+        assert isinstance(answered, Answered)
+        assert answered.vectors == tuple((float(number),) for number in range(20))
+        did = list(here.did)
+        assert [tokens for tokens in did if tokens] == [60] * 10
+        assert all(not (first and second) for first, second in pairwise(did))
