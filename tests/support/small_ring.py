@@ -138,12 +138,16 @@ class SmallRing:
             identity = f"{name}.{generation}".encode()
             await self.control_socket.send_multipart([identity, encode(message)])
 
+    def peers(self) -> Peers:
+        """Who is there."""
+        return Peers(self.addresses, self.facts, dict(self._generation))
+
     async def kill(self, name: str) -> None:
         """End a process as the kernel's memory killer does, and tell the others."""
         self.processes[name].kill()
         self.processes[name].wait()
         del self.addresses[name]
-        await self.tell(Lost(name, "killed"))
+        await self.tell(Lost(name, "killed", self._generation[name]))
 
     async def send(self, message: Any) -> None:
         """Send something to the router, as an HTTP server does."""
@@ -160,7 +164,7 @@ class SmallRing:
         adapter, owner, home = (
             more.pop("adapter", None),
             more.pop("owner", "alice"),
-            more.pop("home", "http-0"),
+            more.pop("home", "http-0.0"),
         )
         timeout = more.pop("timeout", 600.0)
         sampling = SamplingParams(**more)
@@ -183,9 +187,27 @@ class SmallRing:
         self._number += 1
         id_ = f"c{self._number}"
         self.calls[id_] = asyncio.get_running_loop().create_future()
-        await self.send(kind(id_, "http-0", *rest, **more))
+        await self.send(kind(id_, "http-0.0", *rest, **more))
         async with asyncio.timeout(WAIT_SECONDS):
             return await self.calls[id_]
+
+    async def running(self, *ids: str) -> None:
+        """Wait until each has a token."""
+        await self.until(lambda: all(self.answers[id_].tokens for id_ in ids))
+
+    async def idle(self) -> None:
+        """Wait until the engine has said that it holds nothing any more."""
+        async with asyncio.timeout(20):
+            while True:
+                state = await self.state()
+                if (state.running, state.waiting, state.kv_usage) == (0, 0, 0.0):
+                    return
+
+    async def replicas_ready(self, number: int) -> None:
+        """Wait until so many replicas take requests."""
+        async with asyncio.timeout(WAIT_SECONDS):
+            while (await self.state()).replicas_ready != number:
+                pass  # each asks anew, over the real ring
 
     async def state(self) -> State:
         """The router's report."""
@@ -205,7 +227,7 @@ class SmallRing:
             elif isinstance(message, Ready) and message.generation == self._generation[message.name]:
                 self.addresses[message.name] = message.address
                 self.facts = message.facts or self.facts
-                await self.tell(Peers(self.addresses, self.facts))
+                await self.tell(self.peers())
             async with self._news:
                 self._news.notify_all()
 
@@ -268,9 +290,7 @@ async def small_ring(
             else:
                 ring.start_router_here()
             await ring.ready("router", *workers)
-            async with asyncio.timeout(WAIT_SECONDS):
-                while (await ring.state()).replicas_ready < serve.replicas:
-                    pass  # each asks anew, over the real ring
+            await ring.replicas_ready(serve.replicas)
             yield ring
             await ring.tell(Stop())
             if ring.router_task:

@@ -6,6 +6,7 @@ from asynckit.engine.config import EngineConfig
 from asynckit.engine.simulated_config import SimulatedConfig
 from asynckit.models.config import ModelConfig
 from asynckit.serve.config import ServeConfig
+from asynckit.serve.control_messages import unique_name
 from asynckit.serve.sockets import Place
 
 
@@ -42,4 +43,4 @@ class Assignment(msgspec.Struct, frozen=True):
     @property
     def unique_name(self) -> str:
         """The name with the generation: no two processes ever share it."""
-        return f"{self.name}.{self.generation}"
+        return unique_name(self.name, self.generation)

@@ -5,7 +5,14 @@
     supervisor ── ToProcess ──> every process ── FromProcess ──> supervisor
 """
 
+import msgspec
+
 from asynckit.serve.messages import Message, Part
+
+
+def unique_name(name: str, generation: int) -> str:
+    """What no two processes of a server ever share."""
+    return f"{name}.{generation}"
 
 
 class Facts(Part, frozen=True):
@@ -50,17 +57,31 @@ FromProcess = Ready | Beat | Failed
 
 
 class Peers(Message, frozen=True):
-    """Addresses of all processes that are ready, by name. A new address is a new process: connect anew."""
+    """Addresses of all processes that are ready, by name, and which generation of the name each is.
+
+    A new address is a new process: connect anew.
+    """
 
     addresses: dict[str, str]
     facts: Facts | None = None
+    generations: dict[str, int] = msgspec.field(default_factory=dict)
+
+    def unique_name(self, name: str) -> str:
+        """The name with its present generation."""
+        return unique_name(name, self.generations.get(name, 0))
 
 
 class Lost(Message, frozen=True):
-    """A process has died or was killed because it hung; what it had is gone."""
+    """A process has died or was killed because it hung; what this generation of the name had is gone."""
 
     name: str
     reason: str
+    generation: int = 0
+
+    @property
+    def unique_name(self) -> str:
+        """The name with the generation."""
+        return unique_name(self.name, self.generation)
 
 
 class Drain(Message, frozen=True):

@@ -27,11 +27,8 @@ from asynckit.serve.homes import Homes
 from asynckit.serve.member import Member
 from asynckit.serve.messages import Begin, ToDetokenizer, Tokens
 from asynckit.serve.sockets import Inbox, Sockets
+from asynckit.serve.stopping import tasks_beside
 from asynckit.serve.texts import OpenTexts
-
-
-class _Stopped(Exception):
-    """The supervisor has asked for the end."""
 
 
 async def run_detokenizer(assignment: Assignment) -> int:
@@ -45,14 +42,11 @@ async def run_detokenizer(assignment: Assignment) -> int:
         tokenizer = await asyncio.to_thread(LightTokenizer.load, assignment.model)
         texts = OpenTexts(tokenizer)
         inbox: Inbox[ToDetokenizer] = sockets.inbox(assignment.unique_name, ToDetokenizer)
-        try:
-            async with asyncio.TaskGroup() as tasks:
-                homes = Homes(sockets, tasks)
-                tasks.create_task(_take_messages(inbox, texts, homes), name="take messages")
-                await member.ready(inbox.address)
-                await _hear(member, texts, homes)
-        except* _Stopped:
-            pass
+        async with tasks_beside() as tasks:
+            homes = Homes(sockets, tasks)
+            tasks.create_task(_take_messages(inbox, texts, homes), name="take messages")
+            await member.ready(inbox.address)
+            await _hear(member, texts, homes)
     return 0
 
 
@@ -75,13 +69,13 @@ async def _hear(member: Member, texts: OpenTexts, homes: Homes) -> None:
     while True:
         match await member.hear():
             case Peers() as peers:
-                homes.connect(peers.addresses)
-            case Lost("router"):
-                texts.end_all()
-            case Lost(name):
-                texts.end_home(name)
-                homes.lose(name)
+                homes.connect({peers.unique_name(name): peers.addresses[name] for name in peers.addresses})
+            case Lost("router", _, generation):
+                texts.end_router(generation)
+            case Lost() as lost:
+                texts.end_home(lost.unique_name)
+                homes.lose(lost.unique_name)
             case Drain():
                 pass  # what runs may end, and nothing new comes
             case Stop():
-                raise _Stopped  # ends the other tasks
+                return

@@ -2,6 +2,7 @@
 
 import logging
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
@@ -14,6 +15,7 @@ from asynckit.errors import AsynckitError, InputError, NoRoom, WorkFailed
 from asynckit.serve.messages import (
     Adapter,
     Embed,
+    EngineCall,
     EngineState,
     FromWorker,
     LoadAdapter,
@@ -25,16 +27,15 @@ from asynckit.serve.messages import (
     ToWorker,
     UnloadAdapter,
     UpdateWeights,
+    Vectors,
     WasReset,
+    encode,
 )
+from asynckit.serve.smaller import TOO_LARGE
 
 Ranges = Callable[[str], AbstractContextManager[object]]
-EngineCall = LoadAdapter | UnloadAdapter | UpdateWeights | Embed
-Vectors = tuple[tuple[float, ...], ...]
 
 _CODES = {LoadAdapter: "adapter", UnloadAdapter: "adapter", UpdateWeights: "weights", Embed: "invalid"}
-
-_TOO_LARGE = "the answer is too large to be sent: ask for fewer prompts, samples or logprobs"
 
 _logger = logging.getLogger(__name__)
 
@@ -65,24 +66,28 @@ class EngineSteps:
         self._alone = alone
         self._ranges = ranges
         self._weights = ""
+        self._fresh = True
         self._open: dict[str, int] = {}  # samples that have not ended
 
     def answer(self, message: ToWorker) -> FromWorker:
         """Do what a message says; an error out of the engine's step is raised as it is."""
         return self._reset(message) if isinstance(message, Reset) else self._step(message)
 
-    def lighten(self, stepped: Stepped) -> Stepped:
-        """The same step without what makes it too large to send; whom that concerns hears so."""
+    def lighten(self, stepped: Stepped, excess: int) -> Stepped:
+        """The same step, at least ``excess`` bytes less; whose answers are the largest hear so."""
+        heavy = _heaviest(stepped, excess)
         for token in stepped.tokens:
-            if token.prompt_logprobs:
+            if token.prompt_logprobs and token.id in heavy:
                 self._engine.abort(token.id)
-        problems = [Problem(id_, _TOO_LARGE, "too_long") for id_ in stepped.vectors]
+        lost = [id_ for id_ in stepped.vectors if id_ in heavy]
         return msgspec.structs.replace(
             stepped,
-            tokens=tuple([_without_scores(token) for token in stepped.tokens]),
-            problems=(*stepped.problems, *problems),
-            done=tuple(id_ for id_ in stepped.done if id_ not in stepped.vectors),
-            vectors={},
+            tokens=tuple(
+                [_without_scores(token) if token.id in heavy else token for token in stepped.tokens]
+            ),
+            problems=(*stepped.problems, *(Problem(id_, TOO_LARGE, "too_long") for id_ in lost)),
+            done=tuple(id_ for id_ in stepped.done if id_ not in lost),
+            vectors={id_: made for id_, made in stepped.vectors.items() if id_ not in lost},
             state=msgspec.structs.replace(stepped.state, has_work=self._engine.has_work()),
         )
 
@@ -93,7 +98,8 @@ class EngineSteps:
         while self._engine.has_work():
             self._engine.step()  # there are only ends left to report
         adapters = tuple(Adapter(name, folder) for name, folder in sorted(self._adapters.items()))
-        return WasReset(reset.number, adapters, self._engine.version, self._weights)
+        fresh, self._fresh = self._fresh, False
+        return WasReset(reset.number, adapters, self._engine.version, self._weights, fresh)
 
     def _step(self, step: Step) -> Stepped:
         problems: list[Problem] = []
@@ -211,11 +217,28 @@ def _score(score: TokenScore) -> tuple[int, float, Likeliest]:
     return score.token_id, score.logprob, score.top_logprobs
 
 
+def _heaviest(stepped: Stepped, excess: int) -> set[str]:
+    """Ids whose prompts' scores and vectors together take at least ``excess`` bytes; as few as that takes."""
+    sizes: Counter[str] = Counter()
+    for token in stepped.tokens:
+        if token.prompt_logprobs:
+            sizes[token.id] += len(encode(token))
+    for id_, vectors in stepped.vectors.items():
+        sizes[id_] += 9 * sum(map(len, vectors))
+    heavy: set[str] = set()
+    for id_, size in sizes.most_common():
+        if excess <= 0:
+            break
+        heavy.add(id_)
+        excess -= size
+    return heavy
+
+
 def _without_scores(token: Token) -> Token:
     if not token.prompt_logprobs:
         return token
     return msgspec.structs.replace(
-        token, token_id=None, finish="error", error=_TOO_LARGE, top_logprobs=(), prompt_logprobs=()
+        token, token_id=None, finish="error", error=TOO_LARGE, top_logprobs=(), prompt_logprobs=()
     )
 
 

@@ -77,7 +77,7 @@ async def run_http(assignment: Assignment) -> int:
             given = given_adapters(settings, assignment.engine, model)
             service = Service(
                 settings=settings,
-                home=assignment.name,
+                home=assignment.unique_name,
                 model=model,
                 streams=ring.streams,
                 preparers=preparers,

@@ -38,7 +38,7 @@ class Generate(Message, frozen=True):
 
     Attributes:
         request: for the engine; its id is unique over all HTTP servers and for all time.
-        home: name of the HTTP server, to which the answer goes.
+        home: unique name of the HTTP server process, to which the answer goes.
         owner: whose request it is, for fairness: a label of the API key, never the key.
         arrived: when its first byte was read.
         timeout: seconds from its arrival after which it ends with an error.
@@ -120,6 +120,8 @@ class Served(Message, frozen=True):
     seconds: float
 
 
+EngineCall = LoadAdapter | UnloadAdapter | UpdateWeights | Embed
+Vectors = tuple[tuple[float, ...], ...]
 Call = LoadAdapter | UnloadAdapter | UpdateWeights | Embed | GetState | GetMetrics
 ToRouter = Generate | Abort | Call | Served
 
@@ -156,7 +158,7 @@ class Timing(Part, frozen=True):
 
 
 class Begin(Message, frozen=True):
-    """Tokens of this request will follow."""
+    """Tokens of this request will follow; ``router`` is the generation of the router that sends them."""
 
     id: str
     home: str
@@ -164,6 +166,7 @@ class Begin(Message, frozen=True):
     stop: tuple[str, ...]
     skip_special_tokens: bool
     wants_tokens: bool
+    router: int = 0
 
 
 class Tokens(Message, frozen=True):
@@ -223,7 +226,7 @@ class Answered(Message, frozen=True):
     home: str
     state: State | None = None
     text: str | None = None
-    vectors: tuple[tuple[float, ...], ...] | None = None
+    vectors: Vectors | None = None
 
 
 ToDetokenizer = Begin | Tokens | Refused | Answered
@@ -295,7 +298,7 @@ class Step(Message, frozen=True):
     number: int
     requests: tuple[Request, ...] = ()
     aborts: tuple[str, ...] = ()
-    calls: tuple[LoadAdapter | UnloadAdapter | UpdateWeights | Embed, ...] = ()
+    calls: tuple[EngineCall, ...] = ()
     prefetch: tuple[str, ...] = ()
 
 
@@ -328,13 +331,15 @@ class EngineState(Part, frozen=True):
 class WasReset(Message, frozen=True):
     """The engine is empty; all adapters that it has, and the weights that it samples with.
 
-    ``weights`` is the folder of the last update, empty where there was none.
+    ``weights`` is the folder of the last update, empty where there was none; ``fresh`` is whether no router
+    has talked to it before.
     """
 
     number: int
     adapters: tuple[Adapter, ...]
     version: int
     weights: str
+    fresh: bool = False
 
 
 class Stepped(Message, frozen=True):
@@ -344,15 +349,15 @@ class Stepped(Message, frozen=True):
     tokens: tuple[Token, ...]
     problems: tuple[Problem, ...]
     done: tuple[str, ...]
-    vectors: dict[str, tuple[tuple[float, ...], ...]]
+    vectors: dict[str, Vectors]
     state: EngineState
 
 
 FromWorker = WasReset | Stepped
 
 
-def encode(message: Message) -> bytes:
-    """A message as one frame."""
+def encode(message: msgspec.Struct | Request) -> bytes:
+    """A message, or a part of one, as one frame."""
     return msgspec.msgpack.encode(message)
 
 

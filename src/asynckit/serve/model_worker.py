@@ -20,6 +20,8 @@ from asynckit.serve.membership import Membership
 from asynckit.serve.messages import Stepped, ToWorker, decoder, encode
 from asynckit.serve.sockets import MOST_FRAME_BYTES, bind, ring_only
 
+MOST_ANSWER_BYTES = MOST_FRAME_BYTES // 2  # the router passes its tokens on with a little more
+
 _logger = logging.getLogger(__name__)
 
 
@@ -66,8 +68,8 @@ def _answer_calls(calls: "zmq.Socket[bytes]", membership: Membership, steps: Eng
         membership.begin()
         answer = steps.answer(message)
         frame = encode(answer)
-        if len(frame) > MOST_FRAME_BYTES and isinstance(answer, Stepped):
-            frame = encode(steps.lighten(answer))
+        if len(frame) > MOST_ANSWER_BYTES and isinstance(answer, Stepped):
+            frame = encode(steps.lighten(answer, len(frame) - MOST_ANSWER_BYTES))
         membership.end()
         calls.send_multipart([caller, frame])
 

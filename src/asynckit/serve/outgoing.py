@@ -3,8 +3,9 @@
 import asyncio
 from collections import deque
 
-from asynckit.serve.messages import ToDetokenizer
-from asynckit.serve.sockets import Outbox, Sockets
+from asynckit.serve.messages import Answered, Refused, ToDetokenizer
+from asynckit.serve.smaller import smaller_for_detokenizer
+from asynckit.serve.sockets import FrameTooLarge, Outbox, Sockets
 
 MOST_UNSENT = 1000
 
@@ -51,9 +52,9 @@ class Outgoing:
         self._sending = self._tasks.create_task(self._send(self._outbox), name="send to the detokenizer")
 
     def disconnect(self) -> None:
-        """The detokenizer is gone, and what it was to hear is of no use to another."""
+        """The detokenizer is gone; of what it was to hear its successor can use whatever needs no more."""
         self._hang_up()
-        self._unsent.clear()
+        self._unsent = deque(each for each in self._unsent if isinstance(each, Refused | Answered))
         self._less.set()
 
     def _hang_up(self) -> None:
@@ -65,7 +66,11 @@ class Outgoing:
     async def _send(self, outbox: Outbox) -> None:
         while True:
             while self._unsent:
-                await outbox.send(self._unsent[0])
+                try:
+                    await outbox.send(self._unsent[0])
+                except FrameTooLarge:
+                    self._unsent.extendleft(reversed(smaller_for_detokenizer(self._unsent.popleft())))
+                    continue
                 self._unsent.popleft()
                 if len(self._unsent) <= MOST_UNSENT:
                     self._less.set()

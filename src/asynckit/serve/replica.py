@@ -16,15 +16,15 @@ from asynckit.errors import WorkFailed
 from asynckit.serve.member import now
 from asynckit.serve.messages import (
     Embed,
+    EngineCall,
     FromWorker,
-    LoadAdapter,
     Problem,
     Reset,
     Step,
     Stepped,
     ToWorker,
-    UnloadAdapter,
     UpdateWeights,
+    Vectors,
     WasReset,
     decoder,
     encode,
@@ -34,8 +34,6 @@ from asynckit.serve.routing.observer import Observer
 from asynckit.serve.routing.replica_queue import Limits, ReplicaQueue
 from asynckit.serve.routing.requests import Requests
 
-EngineCall = LoadAdapter | UnloadAdapter | UpdateWeights | Embed
-Vectors = tuple[tuple[float, ...], ...]
 Outcome = Problem | Vectors | None
 """Why a call was not carried out, or its vectors, or nothing to say."""
 
@@ -46,6 +44,10 @@ _logger = logging.getLogger(__name__)
 
 class RanksDisagree(Exception):
     """The ranks of a replica report different tokens: they no longer compute the same."""
+
+
+class _MustRestart(Exception):
+    """The engine is to be emptied and to get what the others have."""
 
 
 class ModelRpc:
@@ -106,6 +108,7 @@ class Replica:
         changing: held while adapters or weights change anywhere.
         room: waits until the detokenizer keeps up.
         observer: counts.
+        restored: hears the number and the holdings' revision before it told, whenever it is ready.
     """
 
     def __init__(
@@ -117,6 +120,7 @@ class Replica:
         changing: asyncio.Lock,
         room: Callable[[], Any],
         observer: Observer,
+        restored: Callable[[int, int], object],
     ) -> None:
         self.number = number
         self.queue: ReplicaQueue = requests.replicas[number]
@@ -129,9 +133,11 @@ class Replica:
         self._changing = changing
         self._room = room
         self._observer = observer
+        self._restored = restored
         self._number = 0  # of the last message; they go on over restarts, which makes logs easier to read
         self._calls: list[EngineCall] = []
         self._awaited: dict[str, asyncio.Future[Outcome]] = {}
+        self._must_restart = False
         self._reported = 0.0  # when the last step was, if work is left
 
     def connect(self, rpcs: Sequence[ModelRpc], addresses: tuple[str, ...], limits: Limits) -> None:
@@ -155,22 +161,36 @@ class Replica:
         self._work.set()
         return await future
 
+    def restart(self, reason: str, status: int = 503) -> None:
+        """Take no more requests until it is empty and has what the others have; what it runs ends."""
+        self._drop_calls(reason)
+        self._requests.lose_replica(self.queue, reason, now(), status)
+        self._must_restart = True
+        self._work.set()
+
     async def drive(self) -> None:
-        """Get it ready, then run its steps, until it is cancelled."""
+        """Get it ready, then run its steps, until it is cancelled.
+
+        Raises:
+            WorkFailed: it can't be made what the others are, and takes no requests.
+        """
         while True:
             await self._restore()
             try:
                 await self._run_steps()
             except RanksDisagree:
                 _logger.exception("replica %d starts from empty", self.number)
-                self._drop_calls("its ranks disagreed")
-                self._requests.lose_replica(self.queue, "the engine's ranks disagreed", now(), status=500)
+                self.restart("the engine's ranks disagreed", status=500)
+            except _MustRestart:
+                _logger.warning("replica %d starts from empty", self.number)
 
     async def _restore(self) -> None:
         """Empty the engine, give it what the others have, and let it take requests."""
+        self._must_restart = False
         async with self._changing:
             was = await self._exchange(Reset(self._next_number()))
             assert isinstance(was, WasReset)
+            revision = self._holdings.revision
             changes = self._holdings.learn(was)
             if changes:
                 stepped = await self._exchange(Step(self._next_number(), calls=tuple(changes)))
@@ -179,6 +199,7 @@ class Replica:
             self._requests.adapters = self._holdings.adapters or ()
             self._requests.balancer.forget(self.number, self.limits.kv_cache_tokens)
             self.queue.open(self.limits)
+            self._restored(self.number, revision)
         self._requests.assign(now())
 
     def _check_restored(self, changes: Iterable[Change], stepped: Stepped) -> None:
@@ -203,6 +224,8 @@ class Replica:
         has_work = False
         while True:
             await self._room()
+            if self._must_restart:
+                raise _MustRestart
             step = self._next_step(has_work=has_work)
             if step is None and answer is None:
                 self._reported = 0.0
@@ -225,8 +248,15 @@ class Replica:
             return None
         requests, aborts = self.queue.take_news()
         prefetch = self._requests.adapters_to_come(self.queue)
-        calls, self._calls = tuple(self._calls), []
-        return Step(self._next_number(), requests, aborts, calls, prefetch)
+        return Step(self._next_number(), requests, aborts, self._take_calls(), prefetch)
+
+    def _take_calls(self) -> tuple[EngineCall, ...]:
+        """All calls, but of those that take long only the first: tokens are sampled in between."""
+        embeds = [call for call in self._calls if isinstance(call, Embed)]
+        later = embeds[1:]
+        calls = tuple(call for call in self._calls if call not in later)
+        self._calls = [*later]
+        return calls
 
     def _handle(self, stepped: Stepped) -> None:
         """Pass on what a step brought."""

@@ -140,7 +140,9 @@ class Roster:
 
     def peers(self) -> Peers:
         """The addresses of all that are ready."""
-        return Peers({name: seat.address for name, seat in self._seats.items() if seat.address}, self._facts)
+        there = {name: seat for name, seat in self._seats.items() if seat.address}
+        addresses = {name: seat.address for name, seat in there.items()}
+        return Peers(addresses, self._facts, {name: seat.generation for name, seat in there.items()})
 
     def beat(self, name: str, generation: int, stuck: float, now: float) -> list[Action]:
         """A process is alive; one whose work has got stuck is ended."""
@@ -164,7 +166,7 @@ class Roster:
             return []
         reason = seat.dying or (seat.failed.message if seat.failed else how)
         seat.address, seat.gone = "", True
-        lost = Tell(Lost(name, reason))
+        lost = Tell(Lost(name, reason, generation))
         if self._ending:
             return [lost]
         if not seat.blameless:

@@ -24,8 +24,9 @@ All decisions are in :mod:`asynckit.serve.routing`; a task that dies ends the pr
 import asyncio
 import logging
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
+from asynckit.errors import WorkFailed
 from asynckit.serve.assignment import Assignment
 from asynckit.serve.control_messages import Drain, Facts, Lost, Peers, Stop
 from asynckit.serve.member import Member, now
@@ -44,15 +45,18 @@ from asynckit.serve.messages import (
     ToRouter,
     UnloadAdapter,
     UpdateWeights,
+    Vectors,
 )
 from asynckit.serve.metrics import Metrics
 from asynckit.serve.outgoing import Outgoing
-from asynckit.serve.replica import GONE, ModelRpc, Outcome, Replica
+from asynckit.serve.replica import GONE, ModelRpc, Replica
 from asynckit.serve.routing.balancing import Balancer
+from asynckit.serve.routing.embed_parts import parts
 from asynckit.serve.routing.holdings import Change, Holdings
 from asynckit.serve.routing.replica_queue import Limits, ReplicaQueue
 from asynckit.serve.routing.requests import STATUS, Requests
 from asynckit.serve.sockets import Inbox, Sockets
+from asynckit.serve.stopping import tasks_beside
 
 MOST_CHANGES = 64
 _ANSWER_SECONDS = 60.0  # beyond the longest step, after which the supervisor must have said that it is lost
@@ -62,28 +66,19 @@ _CALL_STATUS = {**STATUS, "adapter": 400, "weights": 400, GONE: 503}
 _logger = logging.getLogger(__name__)
 
 
-class _Stopped(Exception):
-    """The supervisor has asked for the end."""
-
-
 async def run_router(assignment: Assignment) -> int:
     """Be the router until the supervisor says stop; returns the exit code.
 
     Raises:
         AsynckitError: alone or in a group: a peer neither works nor is reported lost.
     """
-    async with Sockets(assignment.place) as sockets, Member(sockets, assignment) as member:
-        try:
-            async with asyncio.TaskGroup() as tasks:
-                await _route(assignment, sockets, member, tasks)
-        except* _Stopped:
-            pass
+    async with (
+        Sockets(assignment.place) as sockets,
+        Member(sockets, assignment) as member,
+        tasks_beside() as tasks,
+    ):
+        await Router(assignment, sockets, member, tasks).run()
     return 0
-
-
-async def _route(assignment: Assignment, sockets: Sockets, member: Member, tasks: asyncio.TaskGroup) -> None:
-    await Router(assignment, sockets, member, tasks).run()
-    raise _Stopped  # ends the other tasks
 
 
 class Router:
@@ -112,13 +107,17 @@ class Router:
             self._metrics,
             max_waiting=serve.max_waiting,
             prefetch=serve.prefetch,
+            generation=assignment.generation,
         )
         room, changing = self._outgoing.room, self._changing
         self._replicas = [
-            Replica(number, event, self._requests, self._holdings, changing, room, self._metrics)
+            Replica(
+                number, event, self._requests, self._holdings, changing, room, self._metrics, self._restored
+            )
             for number, event in enumerate(work)
         ]
         self._driving: dict[int, asyncio.Task[None]] = {}
+        self._out: dict[int, WorkFailed] = {}  # replicas that can't be made what the others are
         self._gone: set[str] = set()  # addresses of workers that went with another rank, if not yet reported
         self._embeds_text = False
         self._earlier = asyncio.Event()  # a deadline has come that is earlier than the others
@@ -143,8 +142,8 @@ class Router:
             match await self._member.hear():
                 case Peers() as peers:
                     self._meet(peers)
-                case Lost(name, reason):
-                    self._lose(name, reason)
+                case Lost() as lost:
+                    self._lose(lost)
                 case Drain():
                     self._requests.draining = True
                 case Stop():
@@ -183,7 +182,7 @@ class Router:
         address = peers.addresses.get("detokenizer", "")
         if address and address != self._outgoing.address:
             if self._outgoing.address:  # another one has taken its place, and its end was not reported
-                self._lose("detokenizer", "another has taken its place")
+                self._lose_detokenizer("another has taken its place")
             self._outgoing.connect(address)
         for replica in self._replicas:
             names = [f"worker-{replica.number}-{rank}" for rank in range(self._assignment.serve.tp)]
@@ -201,24 +200,64 @@ class Router:
         rpcs = [ModelRpc(self._sockets.dealer(address), longest) for address in addresses]
         self._embeds_text = facts.embeds
         replica.connect(rpcs, addresses, limits)
-        task = self._tasks.create_task(replica.drive(), name=f"drive replica {replica.number}")
+        self._start_driving(replica)
+
+    def _start_driving(self, replica: Replica) -> None:
+        self._out.pop(replica.number, None)
+        task = self._tasks.create_task(self._drive(replica), name=f"drive replica {replica.number}")
         self._driving[replica.number] = task
 
-    def _lose(self, name: str, reason: str) -> None:
+    async def _drive(self, replica: Replica) -> None:
+        """Drive a replica; one that can't be made what the others are stays out, and the last ends all."""
+        try:
+            await replica.drive()
+        except WorkFailed as error:
+            if replica.queue.ready:
+                raise  # it works no more, and nobody says that it is lost
+            self._out[replica.number] = error
+            if len(self._out) == len(self._replicas):
+                raise
+            _logger.error("replica %d takes no requests: %s", replica.number, error)  # noqa: TRY400 - no bug
+
+    def _bring_up(self, replicas: Iterable[Replica], reason: str) -> None:
+        """Have replicas that take requests given what all must have."""
+        for replica in replicas:
+            if replica.queue.ready:
+                replica.restart(reason)
+
+    def _restored(self, number: int, revision: int) -> None:
+        """A replica takes requests, and the holdings were of this revision before it told what it has."""
+        others = [replica for replica in self._replicas if replica.number != number]
+        if self._holdings.revision != revision:
+            self._bring_up(others, "another engine has newer weights or other adapters")
+        all_ready = all(replica.queue.ready for replica in self._replicas)
+        if all_ready and self._holdings.settle() and self._assignment.generation:
+            _logger.error(
+                "router and engines were started anew: adapters and weights that were loaded "
+                "since the server began, if any, are gone; load them again"
+            )
+
+    def _lose(self, lost: Lost) -> None:
         """End what hangs on a process that is gone."""
-        self._metrics.lost(name)
-        if name == "detokenizer":
-            self._requests.lose_everybody()
-            self._outgoing.disconnect()
-        elif worker := _WORKER.fullmatch(name):
+        self._metrics.lost(lost.name)
+        if lost.name == "detokenizer":
+            self._lose_detokenizer(lost.reason)
+        elif worker := _WORKER.fullmatch(lost.name):
             number = int(worker[1])
             if number < len(self._replicas) and self._replicas[number].addresses:
-                self._lose_replica(self._replicas[number], f"the engine was lost: {reason}")
-        elif name.startswith("http-"):
-            self._requests.lose_home(name, now())
+                self._lose_replica(self._replicas[number], f"the engine was lost: {lost.reason}")
+        elif lost.name.startswith("http-"):
+            self._requests.lose_home(lost.unique_name, now())
+
+    def _lose_detokenizer(self, reason: str) -> None:
+        self._outgoing.disconnect()
+        self._requests.lose_detokenizer(
+            f"a part of the server is being restarted: detokenizer: {reason}", now()
+        )
 
     def _hang_up(self, replica: Replica, reason: str) -> None:
         self._driving.pop(replica.number).cancel()  # before its sockets go
+        self._out.pop(replica.number, None)
         self._gone.update(replica.addresses)
         replica.addresses = ()
         replica.close(reason)
@@ -283,14 +322,32 @@ class Router:
         problems = [outcome for outcome in outcomes if isinstance(outcome, Problem)]
         refused = next((problem for problem in problems if problem.code != GONE), None)
         if refused is None and done:  # who was lost meanwhile gets it when it comes back
-            self._holdings.changed(change)
-            self._requests.adapters = self._holdings.adapters or ()
-            self._outgoing.post(Answered(change.id, change.home))
+            self._carried_out(change)
             return
-        if back := self._holdings.undo(change):
-            await asyncio.gather(*(replica.call(back) for replica in done))
+        if refused and done and isinstance(change, UpdateWeights):  # there is no way back to older weights
+            self._carried_out(change)
+            _logger.error("an engine could not load weights %d: %s", change.version, refused.message)
+            self._bring_up(
+                (replica for replica in ready if replica not in done), "its weights are not the others'"
+            )
+            return
+        if not isinstance(change, UpdateWeights):
+            await asyncio.gather(*(self._undo(replica, change) for replica in done))
         problem = refused or next(iter(problems), Problem(change.id, "no engine is ready", GONE))
         self._refuse_by(change, problem)
+
+    def _carried_out(self, change: Change) -> None:
+        self._holdings.changed(change)
+        self._requests.adapters = self._holdings.adapters or ()
+        self._outgoing.post(Answered(change.id, change.home))
+        for number in list(self._out):  # what they could not do may not be needed any more
+            self._start_driving(self._replicas[number])
+
+    async def _undo(self, replica: Replica, change: LoadAdapter | UnloadAdapter) -> None:
+        for back in self._holdings.undo(change):
+            if isinstance(outcome := await replica.call(back), Problem):
+                self._bring_up([replica], f"its adapters are not the others': {outcome.message}")
+                return
 
     def _take_embed(self, embed: Embed) -> None:
         ready = [replica for replica in self._replicas if replica.queue.ready]
@@ -299,8 +356,8 @@ class Router:
             self._refuse(embed, 503, why, "draining" if self._requests.draining else "no_engine")
         elif not self._embeds_text:
             self._refuse(embed, 400, "this model makes no embeddings", "unsupported")
-        elif self._embeds >= self._assignment.serve.max_waiting:
-            message = f"{self._embeds} such calls are waiting already"
+        elif self._embeds >= self._assignment.serve.max_waiting + len(ready):
+            message = f"{self._assignment.serve.max_waiting} such calls are waiting already"
             self._refuse(embed, 429, message, "queue_full", self._requests.retry_after(now()))
         else:
             self._embeds += 1
@@ -310,16 +367,26 @@ class Router:
         replica = min(ready, key=lambda each: each.queue.samples)
         try:
             async with asyncio.timeout_at(embed.arrived + embed.timeout):
-                outcome: Outcome = await replica.call(embed)
+                outcome = await self._embed_parts(embed, replica)
         except TimeoutError:
             self._refuse(embed, 504, f"the request took longer than {embed.timeout:g} s", "timeout")
         else:
             if isinstance(outcome, Problem):
                 self._refuse_by(embed, outcome)
             else:
-                self._outgoing.post(Answered(embed.id, embed.home, vectors=outcome or ()))
+                self._outgoing.post(Answered(embed.id, embed.home, vectors=outcome))
         finally:
             self._embeds -= 1
+
+    async def _embed_parts(self, embed: Embed, replica: Replica) -> Vectors | Problem:
+        """One part after the other, so that other calls and generation have their turns in between."""
+        vectors: Vectors = ()
+        for part in parts(embed, self._assignment.engine.max_step_tokens):
+            outcome = await replica.call(part)
+            if isinstance(outcome, Problem):
+                return outcome
+            vectors += outcome or ()
+        return vectors
 
     def _refuse_by(self, call: Change | Embed, problem: Problem) -> None:
         retry_after = self._requests.retry_after(now()) if problem.code == GONE else None

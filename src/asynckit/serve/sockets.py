@@ -111,6 +111,10 @@ class Inbox(Generic[Kind]):
                 return message
 
 
+class FrameTooLarge(WorkFailed):
+    """No peer takes a message of this size; it was not sent."""
+
+
 class Outbox:
     """Sends messages to one inbox."""
 
@@ -122,11 +126,17 @@ class Outbox:
         """Hand a message over; waits while the other side is far behind.
 
         Raises:
-            WorkFailed: it stays so.
+            FrameTooLarge: the other side would drop it unseen.
+            WorkFailed: it stays far behind.
         """
+        frame = encode(message)
+        if len(frame) > MOST_FRAME_BYTES:
+            raise FrameTooLarge(
+                f"a message of {len(frame)} bytes is too large: the most is {MOST_FRAME_BYTES}", where="serve"
+            )
         try:
             async with asyncio.timeout(SEND_SECONDS):
-                await self._socket.send(encode(message))
+                await self._socket.send(frame)
         except TimeoutError:
             raise WorkFailed(f"nobody reads {self.address}", where="serve") from None
 

@@ -80,13 +80,13 @@ class OpenTexts:
         self._count()
 
     def end_home(self, home: str) -> None:
-        """Forget the requests of an HTTP server."""
+        """Forget the requests of an HTTP server process."""
         self._requests = {id_: r for id_, r in self._requests.items() if r.begin.home != home}
         self._count()
 
-    def end_all(self) -> None:
-        """Forget everything."""
-        self._requests.clear()
+    def end_router(self, generation: int) -> None:
+        """Forget the requests of a router that is gone, and of those before it; not its successor's."""
+        self._requests = {id_: r for id_, r in self._requests.items() if r.begin.router > generation}
         self._count()
 
     def step(self, message: Tokens) -> dict[str, Texts]:

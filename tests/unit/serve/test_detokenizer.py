@@ -44,11 +44,13 @@ class Ring:
     async def connect(self, *names: str, generation: int = 0) -> list[Inbox[ToHttp]]:
         """Be these HTTP servers, once the detokenizer has heard of them."""
         inboxes = [self.sockets.inbox(f"{name}.{generation}", ToHttp) for name in names]
-        await self.tell(Peers({name: inbox.address for name, inbox in zip(names, inboxes, strict=True)}))
+        addresses = {name: inbox.address for name, inbox in zip(names, inboxes, strict=True)}
+        await self.tell(Peers(addresses, None, dict.fromkeys(names, generation)))
         self.inboxes += inboxes
         for name, inbox in zip(names, inboxes, strict=True):
-            await self.send(Answered("hello", name))
-            assert await inbox.receive() == Answered("hello", name)
+            hello = Answered("hello", f"{name}.{generation}")
+            await self.send(hello)
+            assert await inbox.receive() == hello
         return inboxes
 
     async def send(self, *messages: Any) -> None:
@@ -103,46 +105,46 @@ async def text_of(inbox: Inbox[ToHttp], request: str) -> str:
                 return whole
 
 
-def begin(request: str, home: str) -> Begin:
-    return Begin(request, home, 1, (), skip_special_tokens=True, wants_tokens=False)
+def begin(request: str, home: str, router: int = 0) -> Begin:
+    return Begin(request, home, 1, (), skip_special_tokens=True, wants_tokens=False, router=router)
 
 
 async def test_texts_and_answers_go_home(ring: Ring) -> None:
     """Each HTTP server gets its own, in order."""
     first, second = await ring.connect("http-0", "http-1")
-    await ring.send(begin("a", "http-0"), begin("b", "http-1"))
+    await ring.send(begin("a", "http-0.0"), begin("b", "http-1.0"))
     await ring.send(ring.tokens("the 🦊", "a", "stop"), ring.tokens("dog", "b", "length"))
-    await ring.send(Refused("c", "http-0", 429, "full"), Answered("d", "http-1"))
+    await ring.send(Refused("c", "http-0.0", 429, "full"), Answered("d", "http-1.0"))
     assert await text_of(first, "a") == "the 🦊"
     assert await text_of(second, "b") == "dog"
-    assert await first.receive() == Refused("c", "http-0", 429, "full")
-    assert await second.receive() == Answered("d", "http-1")
+    assert await first.receive() == Refused("c", "http-0.0", 429, "full")
+    assert await second.receive() == Answered("d", "http-1.0")
 
 
 async def test_what_comes_before_its_server_is_named_waits(ring: Ring) -> None:
     """The router may answer sooner than the supervisor tells everybody."""
-    await ring.send(Refused("c", "http-0", 429, "full"))
+    await ring.send(Refused("c", "http-0.0", 429, "full"))
     home = ring.sockets.inbox("http-0.0", ToHttp)
     await ring.tell(Peers({"http-0": home.address}))
-    assert await home.receive() == Refused("c", "http-0", 429, "full")
+    assert await home.receive() == Refused("c", "http-0.0", 429, "full")
     ring.inboxes.append(home)
 
 
 async def test_lost_processes_take_their_requests_along(ring: Ring) -> None:
     """A new HTTP server hears nothing of its predecessor's requests, and a new router begins afresh."""
     old, other = await ring.connect("http-0", "http-1")
-    await ring.send(begin("a", "http-0"), begin("b", "http-1"), Answered("here", "http-0"))
-    assert await old.receive() == Answered("here", "http-0")  # so all three have been read
+    await ring.send(begin("a", "http-0.0"), begin("b", "http-1.0"), Answered("here", "http-0.0"))
+    assert await old.receive() == Answered("here", "http-0.0")  # so all three have been read
     await ring.tell(Lost("http-0", "killed"))
     (new,) = await ring.connect("http-0", generation=1)
-    await ring.send(ring.tokens("lost", "a", "stop"), ring.tokens("kept", "b"), Answered("end", "http-0"))
-    assert await new.receive() == Answered("end", "http-0")
+    await ring.send(ring.tokens("lost", "a", "stop"), ring.tokens("kept", "b"), Answered("end", "http-0.1"))
+    assert await new.receive() == Answered("end", "http-0.1")
     message = await other.receive()
     assert isinstance(message, Texts)
     await ring.tell(Lost("router", "killed"))
     await ring.connect("http-2")  # heard of after it
-    await ring.send(ring.tokens("late", "b", "stop"), Answered("end", "http-1"))
-    assert await other.receive() == Answered("end", "http-1")
+    await ring.send(ring.tokens("late", "b", "stop"), Answered("end", "http-1.0"))
+    assert await other.receive() == Answered("end", "http-1.0")
 
 
 async def test_garbage_and_unknown_requests_harm_nobody(ring: Ring) -> None:
@@ -152,7 +154,25 @@ async def test_garbage_and_unknown_requests_harm_nobody(ring: Ring) -> None:
     raw.connect(ring.router.address)
     for number in range(200):
         await raw.send(bytes([number]) * number)
-        await ring.send(ring.tokens("x", f"nobody-{number}"), Answered("x", f"http-{number + 1}"))
-    await ring.send(begin("a", "http-0"), ring.tokens("fine", "a", "stop"))
+        await ring.send(ring.tokens("x", f"nobody-{number}"), Answered("x", f"http-{number + 1}.0"))
+    await ring.send(begin("a", "http-0.0"), ring.tokens("fine", "a", "stop"))
     assert await text_of(home, "a") == "fine"
     raw.close()
+
+
+async def test_a_late_word_of_a_loss_harms_no_successor(ring: Ring) -> None:
+    """What new processes sent before the end of the old ones was heard of goes on."""
+    (old,) = await ring.connect("http-0")
+    await ring.send(begin("old", "http-0.0"), begin("a", "http-0.1", router=1), Answered("here", "http-0.0"))
+    await ring.send(ring.tokens("kept", "a"))
+    assert await old.receive() == Answered("here", "http-0.0")
+    await ring.tell(Lost("router", "killed", 0))
+    await ring.tell(Lost("http-0", "killed", 0))
+    new = ring.sockets.inbox("http-0.1", ToHttp)
+    await ring.tell(Peers({"http-0": new.address}, None, {"http-0": 1}))
+    ring.inboxes.append(new)
+    first = await new.receive()
+    assert isinstance(first, Texts)
+    await ring.send(ring.tokens("lost", "old", "stop"), ring.tokens("!", "a", "stop"))
+    pieces = [text.text for text in first.texts]
+    assert "".join(pieces) + await text_of(new, "a") == "kept!"

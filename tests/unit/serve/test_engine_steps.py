@@ -116,7 +116,8 @@ def test_a_reset_empties_the_engine_and_tells_what_stays(engine: _Embedding) -> 
     assert stepped.done == ("1", "2")
     was = steps.answer(Reset(2))
     both = (Adapter("first", "/first"), Adapter("second", "/second"))
-    assert was == WasReset(2, both, 4, "/w")
+    assert was == WasReset(2, both, 4, "/w", fresh=True)
+    assert steps.answer(Reset(3)) == WasReset(3, both, 4, "/w", fresh=False)
     assert not engine.has_work()
     assert _step(steps, requests=(_request("r"),)).tokens  # the id is free again
 
@@ -149,7 +150,7 @@ def test_what_is_too_large_to_send_ends_alone(steps: EngineSteps) -> None:
     first, *others = stepped.tokens
     scores = (None, (1, -1.0, ((1, -1.0),)))
     large = structs.replace(stepped, tokens=(structs.replace(first, prompt_logprobs=scores), *others))
-    light = steps.lighten(large)
+    light = steps.lighten(large, 1_000)
     assert [(token.id, token.sample, token.finish) for token in light.tokens] == [
         ("scored", 0, "error"),
         ("scored", 1, None),

@@ -43,19 +43,22 @@ def test_everybody_is_started_and_introduced_to_everybody() -> None:
         told = found.ready(name, 0, f"ipc://{name}", FACTS if name == "worker-0-0" else None, 1.0)
     assert found.complete()
     assert found.complete_once
-    assert told == [Tell(Peers({name: f"ipc://{name}" for name in NAMES}, FACTS))]
+    assert told == [Tell(Peers({name: f"ipc://{name}" for name in NAMES}, FACTS, dict.fromkeys(NAMES, 0)))]
 
 
 def test_a_dead_process_is_announced_and_started_as_its_next_generation() -> None:
     """Others hear that what it had is gone; its new address is another one."""
     found = made_ready()
     actions = found.exited("router", 0, "ended by SIGKILL", 1.0)
-    assert actions[0] == Tell(Lost("router", "ended by SIGKILL"))
+    assert actions[0] == Tell(Lost("router", "ended by SIGKILL", 0))
     assert [(a.post.name, a.generation) for a in actions if isinstance(a, Start)] == [("router", 1)]
     assert found.missing() == ["router"]
     assert "router" not in found.peers().addresses
     found.ready("router", 1, "ipc://router.1", None, 2.0)
     assert found.complete()
+    assert found.peers().unique_name("router") == "router.1"
+    again = found.exited("router", 1, "gone", 3.0)
+    assert again[0] == Tell(Lost("router", "gone", 1))
 
 
 def test_what_an_earlier_generation_says_is_ignored() -> None:

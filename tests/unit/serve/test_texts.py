@@ -204,7 +204,7 @@ def test_what_has_ended_is_forgotten(byte_level: LightTokenizer) -> None:
     texts.end("other")
     assert texts.statistics.open == 0
     begin(texts)
-    texts.end_all()
+    texts.end_router(0)
     assert texts.statistics.open == 0
 
 

@@ -44,7 +44,6 @@ class Balancer:
     Args:
         replicas: how many there are.
         block_size: tokens per block of the engine's cache.
-        kv_cache_tokens: what the cache holds, once it is known; no more blocks are remembered than it has.
     """
 
     def __init__(self, replicas: int, block_size: int) -> None:
@@ -55,7 +54,7 @@ class Balancer:
         self._adapters = [_Recent(MOST_ADAPTERS) for _ in range(replicas)]
 
     def forget(self, replica: int, kv_cache_tokens: int | None = None) -> None:
-        """The replica's cache is empty; it holds so many tokens."""
+        """The replica's cache is empty; it holds so many tokens, and no more blocks are remembered."""
         if kv_cache_tokens:
             self._most_blocks = min(MOST_BLOCKS, max(1, kv_cache_tokens // self._block_size))
         self._blocks[replica] = _Recent(self._most_blocks)

@@ -5,6 +5,10 @@ from dataclasses import dataclass
 
 from asynckit.engine.request import Request
 from asynckit.serve.messages import EngineState
+from asynckit.serve.sockets import MOST_FRAME_BYTES
+
+MOST_NEWS_BYTES = MOST_FRAME_BYTES // 2
+"""Requests that one step takes; what else a step says is far less than the other half of its frame."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +63,7 @@ class ReplicaQueue:
         self.ready = False
         self.samples = 0
         self.state: EngineState | None = None
-        self._requests: dict[str, Request] = {}
+        self._requests: dict[str, tuple[Request, int]] = {}  # with their sizes
         self._aborts: list[str] = []
         self._untold = 0  # prompt tokens that it was given and has not been told of
         self._told = 0  # those in the step that goes on
@@ -76,9 +80,9 @@ class ReplicaQueue:
         free = limits.kv_cache_tokens * (1 - (state.kv_usage if state else 0.0))
         return self._untold + self._told < min(free, limits.max_step_tokens)
 
-    def give(self, request: Request) -> None:
-        """It gets a request."""
-        self._requests[request.id] = request
+    def give(self, request: Request, size: int) -> None:
+        """It gets a request, which takes so many bytes of a frame: at most ``MOST_NEWS_BYTES``."""
+        self._requests[request.id] = request, size
         self.samples += request.n
         self._untold += len(request.prompt_ids)
         self._work()
@@ -89,9 +93,9 @@ class ReplicaQueue:
 
     def abort(self, id_: str) -> None:
         """It is to drop a request."""
-        request = self._requests.pop(id_, None)
-        if request is not None:  # it was never told of it
-            self._untold -= len(request.prompt_ids)
+        untold = self._requests.pop(id_, None)
+        if untold is not None:  # it was never told of it
+            self._untold -= len(untold[0].prompt_ids)
             return
         self._aborts.append(id_)
         self._work()
@@ -101,11 +105,18 @@ class ReplicaQueue:
         return bool(self._requests or self._aborts)
 
     def take_news(self) -> tuple[tuple[Request, ...], tuple[str, ...]]:
-        """New requests and aborts, for its next step."""
-        news = tuple(self._requests.values()), tuple(self._aborts)
-        self._requests, self._aborts = {}, []
-        self._told, self._untold = self._untold, 0
-        return news
+        """New requests, as many as one frame has room for, and aborts, for its next step."""
+        requests: list[Request] = []
+        room = MOST_NEWS_BYTES
+        for request, size in list(self._requests.values()):
+            if size > room:
+                break
+            room -= size
+            requests.append(self._requests.pop(request.id)[0])
+        aborts, self._aborts = tuple(self._aborts), []
+        self._told = sum(len(request.prompt_ids) for request in requests)
+        self._untold -= self._told
+        return tuple(requests), aborts
 
     def stepped(self, state: EngineState) -> None:
         """The step with what was told last is over."""

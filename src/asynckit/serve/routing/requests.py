@@ -17,11 +17,21 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import count
 
-from asynckit.serve.messages import Begin, Generate, Problem, Refused, Timing, ToDetokenizer, Token, Tokens
+from asynckit.serve.messages import (
+    Begin,
+    Generate,
+    Problem,
+    Refused,
+    Timing,
+    ToDetokenizer,
+    Token,
+    Tokens,
+    encode,
+)
 from asynckit.serve.routing.balancing import Balancer
 from asynckit.serve.routing.fairness import GENERATED_WEIGHT, FairQueue, Owner
 from asynckit.serve.routing.observer import Observer
-from asynckit.serve.routing.replica_queue import ReplicaQueue
+from asynckit.serve.routing.replica_queue import MOST_NEWS_BYTES, ReplicaQueue
 from asynckit.serve.routing.throughput import Throughput
 
 MOST_PREFETCHED = 64
@@ -36,6 +46,7 @@ class OpenRequest:
     Attributes:
         owner: who shares.
         arrival: its place in the order of arrivals.
+        size: bytes that it takes in a frame.
         unended: samples that have not ended.
         replica: that has it; None while it waits.
         likely: the replica that should read its adapter ahead.
@@ -46,6 +57,7 @@ class OpenRequest:
     generate: Generate
     owner: Owner
     arrival: int
+    size: int
     unended: set[int]
     replica: ReplicaQueue | None = None
     likely: ReplicaQueue | None = None
@@ -79,6 +91,7 @@ class Requests:
         observer: counts.
         max_waiting: requests that may wait.
         prefetch: whether replicas are told of the adapters that requests wait for.
+        generation: of this router.
 
     Attributes:
         adapters: names that requests can use.
@@ -91,6 +104,7 @@ class Requests:
     observer: Observer
     max_waiting: int
     prefetch: bool = False
+    generation: int = 0
     adapters: Iterable[str] = ()
     draining: bool = False
     totals: Totals = field(default_factory=Totals)
@@ -101,6 +115,7 @@ class Requests:
         self._arrivals = count()
         self._deadlines: list[tuple[float, str]] = []
         self._throughput = Throughput()
+        self._lost_homes: set[str] = set()
 
     def __len__(self) -> int:
         return len(self._open)
@@ -126,12 +141,15 @@ class Requests:
         request = generate.request
         if request.id in self._open or request.n < 1:
             return  # no HTTP server sends this; an answer could end somebody else's request
-        if refusal := self._refusal(generate, now):
+        if generate.home in self._lost_homes:
+            return  # nobody waits for it any more
+        size = len(encode(request))
+        if refusal := self._refusal(generate, size, now):
             self._refuse(generate, *refusal)
             return
         arrival = next(self._arrivals)
         owner = self._queue.put(generate.owner, request.priority, arrival, request.id)
-        entry = OpenRequest(generate, owner, arrival, set(range(request.n)))
+        entry = OpenRequest(generate, owner, arrival, size, set(range(request.n)))
         self._open[request.id] = entry
         self.assign(now)
         if len(self._queue) > self.max_waiting and entry.replica is None:
@@ -158,8 +176,8 @@ class Requests:
             self._queue.remove(entry.owner, request.priority, entry.arrival, id_)
             entry.owner.counter += len(request.prompt_ids)
             entry.replica, entry.started = replica, now
-            self.post(_begin(entry.generate))
-            replica.give(request)
+            self.post(self._begin(entry.generate))
+            replica.give(request, entry.size)
             self.observer.started(now - entry.generate.arrived)
         self.observer.waiting(len(self._queue))
 
@@ -207,7 +225,7 @@ class Requests:
         if entry is None:
             return
         if entry.replica is None:
-            self.post(_begin(entry.generate))
+            self.post(self._begin(entry.generate))
         ends = tuple(Token(id_, sample, None, 0.0, 0, "abort") for sample in sorted(entry.unended))
         timing = entry.timing(now)
         self._drop(entry)
@@ -234,15 +252,21 @@ class Requests:
         self.assign(now)
 
     def lose_home(self, home: str, now: float) -> None:
-        """Drop the requests of an HTTP server that is gone: nobody is left to tell."""
+        """Drop the requests of an HTTP server process that is gone: nobody is left to tell."""
+        self._lost_homes.add(home)  # what it sent before may still come
         for entry in [entry for entry in self._open.values() if entry.generate.home == home]:
             self._drop(entry)
         self.assign(now)
 
-    def lose_everybody(self) -> None:
-        """Drop all requests: the detokenizer is gone, and HTTP servers have ended them."""
+    def lose_detokenizer(self, reason: str, now: float) -> None:
+        """End all requests; its successor passes it on.
+
+        HTTP servers have ended those that they sent before they heard of the loss, and ignore it; others they
+        may have sent since, for the successor.
+        """
         for entry in list(self._open.values()):
             self._drop(entry)
+            self._refuse(entry.generate, 503, reason, "restarting", self.retry_after(now))
 
     def adapters_to_come(self, replica: ReplicaQueue) -> tuple[str, ...]:
         """Names of adapters that a replica should read ahead, those that are needed first coming first."""
@@ -258,7 +282,9 @@ class Requests:
         running = {str(entry.generate.request.adapter) for entry in named if entry.replica}
         return running, {str(entry.generate.request.adapter) for entry in named if not entry.replica}
 
-    def _refusal(self, generate: Generate, now: float) -> tuple[int, str, str, float | None] | None:
+    def _refusal(
+        self, generate: Generate, size: int, now: float
+    ) -> tuple[int, str, str, float | None] | None:
         """Why a new request can't be taken at all; None if it can."""
         if self.draining:
             return 503, "the server is stopping", "draining", None
@@ -271,6 +297,9 @@ class Requests:
             return 404, f"there is no model {adapter!r}{hint}", "model_not_found", None
         if generate.arrived + generate.timeout <= now:
             return _late(generate)
+        if size > MOST_NEWS_BYTES:
+            message = f"the request takes {size} bytes inside the server; the most is {MOST_NEWS_BYTES}"
+            return 413, message, "too_large", None
         return None
 
     def _refuse(
@@ -278,6 +307,18 @@ class Requests:
     ) -> None:
         self.observer.refused(status, code)
         self.post(Refused(generate.request.id, generate.home, status, message, code, retry_after))
+
+    def _begin(self, generate: Generate) -> Begin:
+        request = generate.request
+        return Begin(
+            id=request.id,
+            home=generate.home,
+            n=request.n,
+            stop=request.sampling.stop,
+            skip_special_tokens=generate.skip_special_tokens,
+            wants_tokens=generate.wants_tokens,
+            router=self.generation,
+        )
 
     def _finish(self, entry: OpenRequest, finish: str, now: float) -> Timing:
         timing = entry.timing(now)
@@ -298,15 +339,6 @@ class Requests:
             if told:
                 entry.replica.abort(request.id)
         self._queue.ended(entry.owner)
-
-
-def _begin(generate: Generate) -> Begin:
-    request = generate.request
-    return Begin(
-        *(request.id, generate.home, request.n, request.sampling.stop),
-        skip_special_tokens=generate.skip_special_tokens,
-        wants_tokens=generate.wants_tokens,
-    )
 
 
 def _late(generate: Generate) -> tuple[int, str, str, float | None]:

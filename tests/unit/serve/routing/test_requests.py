@@ -3,6 +3,7 @@
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
@@ -21,7 +22,7 @@ from asynckit.serve.messages import (
 )
 from asynckit.serve.metrics import Metrics
 from asynckit.serve.routing.balancing import Balancer
-from asynckit.serve.routing.replica_queue import Limits, ReplicaQueue
+from asynckit.serve.routing.replica_queue import MOST_NEWS_BYTES, Limits, ReplicaQueue
 from asynckit.serve.routing.requests import Requests
 
 LIMITS = Limits(max_running=4, max_step_tokens=64, kv_cache_tokens=256)
@@ -84,20 +85,28 @@ class _EveryOrder(RuleBasedStateMachine):
         self.ends: Counter[str] = Counter()
         self.finishes: dict[str, set[int]] = defaultdict(set)
         self.begun: Counter[str] = Counter()
+        self.generations: Counter[str] = Counter()  # of HTTP servers
 
     @rule(
         n=st.integers(1, 4),
         home=st.sampled_from(["http-0", "http-1"]),
+        old=st.booleans(),
         owner=st.sampled_from("abc"),
         prompt=st.integers(1, 100),
         timeout=st.floats(-1, 20),
         adapter=st.sampled_from([None, None, "known", "unknown"]),
     )
-    def arrive(self, n: int, home: str, owner: str, prompt: int, timeout: float, adapter: str | None) -> None:
+    def arrive(
+        self, n: int, home: str, old: bool, owner: str, prompt: int, timeout: float, adapter: str | None
+    ) -> None:
         self.requests.adapters = ("known",)
+        late = old and self.generations[home] > 0
+        home = f"{home}.{self.generations[home] - late}"
         more = {"prompt": prompt, "timeout": timeout, "adapter": adapter}
         generate = _generate(len(self.sent), n=n, home=home, owner=owner, at=self.now, **more)
         self.sent[generate.request.id] = generate
+        if late:
+            self.silent.add(generate.request.id)
         self.requests.arrive(generate, self.now)
 
     @rule(replica=st.integers(0, 1), data=st.data())
@@ -139,13 +148,15 @@ class _EveryOrder(RuleBasedStateMachine):
 
     @rule(home=st.sampled_from(["http-0", "http-1"]))
     def lose_home(self, home: str) -> None:
+        name, home = home, f"{home}.{self.generations[home]}"
+        self.generations[name] += 1
         self.silent |= {id_ for id_, generate in self.sent.items() if generate.home == home}
         self.requests.lose_home(home, self.now)
 
     @rule()
     def lose_detokenizer(self) -> None:
-        self.silent |= set(self.sent)
-        self.requests.lose_everybody()
+        self.requests.lose_detokenizer("gone", self.now)
+        assert len(self.requests) == 0
 
     @precondition(lambda self: any(queue.ready for queue in self.queues))
     @rule(replica=st.integers(0, 1))
@@ -262,3 +273,31 @@ def test_no_more_prompt_at_once_than_a_step_reads(prompts: list[int]) -> None:
     assert given_
     assert sum(given_[:-1]) < max(LIMITS.max_step_tokens, given_[0] + 1)
     assert len(given_) <= LIMITS.max_running + LIMITS.lookahead
+
+
+@given(st.lists(st.integers(1, MOST_NEWS_BYTES), min_size=1, max_size=20))
+def test_no_step_is_larger_than_a_frame(sizes: list[int]) -> None:
+    """Large requests are told in several steps, in order, and none is left behind."""
+    queue = ReplicaQueue(0, lambda: None)
+    queue.open(LIMITS)
+    for number, size in enumerate(sizes):
+        queue.give(_generate(number).request, size)
+    told: list[str] = []
+    while queue.has_news():
+        requests, _ = queue.take_news()
+        assert requests
+        assert sum(sizes[len(told) :][: len(requests)]) <= MOST_NEWS_BYTES
+        told += [request.id for request in requests]
+    assert told == [f"r{number}" for number in range(len(sizes))]
+
+
+def test_a_request_larger_than_a_frame_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It hears so itself; no engine waits for a step that never comes."""
+    monkeypatch.setattr("asynckit.serve.routing.requests.MOST_NEWS_BYTES", 500)
+    world = _World()
+    world.requests.arrive(_generate(1, prompt=300), 0.0)
+    world.requests.arrive(_generate(2, prompt=3), 0.0)
+    refused = world.refused("r1")
+    assert refused
+    assert (refused.status, refused.code) == (413, "too_large")
+    assert world.refused("r2") is None
