@@ -18,9 +18,8 @@ import zmq.asyncio
 from zmq.auth.asyncio import AsyncioAuthenticator
 
 from asynckit.errors import WorkFailed
-from asynckit.serve.messages import decoder, encode
+from asynckit.serve.messages import MOST_FRAME_BYTES, decoder, encode
 
-MOST_FRAME_BYTES = 64 * 2**20
 MOST_WAITING_FRAMES = 10_000
 SEND_SECONDS = 15.0
 
