@@ -21,6 +21,9 @@ import msgspec
 
 from asynckit.engine.request import Likeliest, Request
 
+MOST_FRAME_BYTES = 64 * 2**20
+"""Sockets drop what is larger, unseen."""
+
 
 class Message(msgspec.Struct, frozen=True, array_like=True, tag=True):
     """A member of a union: its name comes first in the frame."""

@@ -17,8 +17,8 @@ from asynckit.serve.control_messages import Facts
 from asynckit.serve.engine_steps import EngineSteps, Ranges
 from asynckit.serve.engines import load_engine
 from asynckit.serve.membership import Membership
-from asynckit.serve.messages import Stepped, ToWorker, decoder, encode
-from asynckit.serve.sockets import MOST_FRAME_BYTES, bind, ring_only
+from asynckit.serve.messages import MOST_FRAME_BYTES, Stepped, ToWorker, decoder, encode
+from asynckit.serve.sockets import bind, ring_only
 
 MOST_ANSWER_BYTES = MOST_FRAME_BYTES // 2  # the router passes its tokens on with a little more
 

@@ -21,9 +21,8 @@ from zmq.auth.asyncio import AsyncioAuthenticator
 from zmq.auth.thread import ThreadAuthenticator
 
 from asynckit.errors import WorkFailed
-from asynckit.serve.messages import decoder, encode
+from asynckit.serve.messages import MOST_FRAME_BYTES, decoder, encode
 
-MOST_FRAME_BYTES = 64 * 2**20
 MOST_WAITING_FRAMES = 10_000
 SEND_SECONDS = 15.0
 

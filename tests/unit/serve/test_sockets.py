@@ -18,7 +18,8 @@ from asynckit.engine.config import SamplingParams
 from asynckit.engine.request import Request
 from asynckit.serve import control_messages as c
 from asynckit.serve import messages as m
-from asynckit.serve.sockets import MOST_FRAME_BYTES, Place, RingKeys, Sockets, bind, configure, ring_only
+from asynckit.serve.messages import MOST_FRAME_BYTES
+from asynckit.serve.sockets import Place, RingKeys, Sockets, bind, configure, ring_only
 
 UNIONS = [m.ToRouter, m.ToDetokenizer, m.ToHttp, m.ToWorker, m.FromWorker, c.FromProcess, c.ToProcess]
 GENERATE = m.Generate(

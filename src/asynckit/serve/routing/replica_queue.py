@@ -4,8 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from asynckit.engine.request import Request
-from asynckit.serve.messages import EngineState
-from asynckit.serve.sockets import MOST_FRAME_BYTES
+from asynckit.serve.messages import MOST_FRAME_BYTES, EngineState
 
 MOST_NEWS_BYTES = MOST_FRAME_BYTES // 2
 """Requests that one step takes; what else a step says is far less than the other half of its frame."""
