@@ -214,6 +214,8 @@ class Streams:
             stream.put(message)
         elif stream and isinstance(message, Refused):
             stream.refuse(message)
+            if message.code == "too_large" and not self._closed:
+                self._post(Abort(message.id))  # it did not come through, and the engine goes on with it
 
     def answered(self, id_: str) -> None:
         """Nothing more comes for this id."""

@@ -104,6 +104,19 @@ async def test_one_refused_prompt_ends_its_siblings() -> None:
     assert [message.id for message in sent if isinstance(message, Abort)] == [second.request.id]
 
 
+async def test_what_is_too_large_to_come_is_not_made_any_longer() -> None:
+    """The detokenizer refuses it; the engine has to hear that nobody waits."""
+    sent: list[Any] = []
+    streams = Streams(sent.append)
+    streams.connected()
+    asked = generate()
+    with streams.send([asked], 60.0) as stream:
+        streams.receive(Refused(asked.request.id, "http-0", 400, "too large", "too_large"))
+        with pytest.raises(ApiError):
+            await stream.take()
+    assert [message.id for message in sent if isinstance(message, Abort)] == [asked.request.id]
+
+
 async def test_before_the_ring_is_there_and_while_it_drains() -> None:
     """Nothing is sent that nobody would answer; a draining server still tells its state."""
     streams = Streams(lambda _: None)

@@ -76,16 +76,17 @@ class EventStream(Response):
         """Answer; a client that leaves ends it quietly."""
         with self._stream:
             try:
-                await while_connected(receive, self._send_all(send))
+                await while_connected(receive, self._send_all(scope, send))
             except ClientGone:
                 scope["state"]["facts"]["gone"] = True
 
-    async def _send_all(self, send: Send) -> None:
+    async def _send_all(self, scope: Scope, send: Send) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": _HEADERS})
         try:
             await self._send_pieces(send)
             last = self._end()
         except ApiError as error:
+            scope["state"]["facts"]["error"] = error.code  # the status has been sent, and it was 200
             last = b"event: error\ndata: " + encode(error.body()) + b"\n\n"
         await send({"type": "http.response.body", "body": last, "more_body": False})
 

@@ -27,7 +27,7 @@ class Service:
 
     Attributes:
         settings: of the server.
-        home: name of this process, to which answers go.
+        home: unique name of this process, to which answers go.
         model: what clients call the model.
         streams: open requests, and the way to the router.
         preparers: chat template and tokenizer.
