@@ -25,6 +25,10 @@ Overrides = Annotated[
         metavar="[KEY=VALUE]...", help="Settings, such as engine.dtype=float32.", show_default=False
     ),
 ]
+Model = Annotated[
+    str | None,
+    typer.Option("--model", "-m", help="Built-in name, folder, GGUF file, Hub id or remote folder."),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document to stdout.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")]
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Log more; show tracebacks.")]

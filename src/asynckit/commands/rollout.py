@@ -18,10 +18,7 @@ app = typer.Typer(add_completion=False)
 @app.command()
 def rollout(
     overrides: options.Overrides = None,
-    model: Annotated[
-        str | None,
-        typer.Option("--model", "-m", help="Built-in name, folder, GGUF file, Hub id or remote folder."),
-    ] = None,
+    model: options.Model = None,
     prompts: Annotated[
         str | None, typer.Option("--prompts", "-p", help="JSONL, Parquet or CSV file, or reasoning_gym:TASK.")
     ] = None,

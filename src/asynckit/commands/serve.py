@@ -13,10 +13,7 @@ app = typer.Typer(add_completion=False)
 @app.command()
 def serve(
     overrides: options.Overrides = None,
-    model: Annotated[
-        str | None,
-        typer.Option("--model", "-m", help="Built-in name, folder, GGUF file, Hub id or remote folder."),
-    ] = None,
+    model: options.Model = None,
     host: Annotated[str | None, typer.Option("--host", help="Address to listen on.")] = None,
     port: Annotated[int | None, typer.Option("--port", help="Port; 0 takes a free one.")] = None,
     lora: Annotated[

@@ -11,7 +11,7 @@ import msgspec
 import zmq
 
 from asynckit.serve.assignment import Assignment
-from asynckit.serve.control_messages import Beat, Facts, Failed, FromProcess, Ready, ToProcess
+from asynckit.serve.control_messages import Beat, Facts, FromProcess, Ready, ToProcess
 from asynckit.serve.messages import decoder, encode
 from asynckit.serve.sockets import Sockets
 
@@ -52,12 +52,6 @@ class Member:
     async def ready(self, address: str, facts: Facts | None = None) -> None:
         """Say that messages are taken at ``address``."""
         await self._say(Ready(self._assignment.name, self._assignment.generation, address, facts))
-
-    async def failed(self, kind: str, message: str, where: str, mend: str) -> None:
-        """Say why this process ends."""
-        await self._say(
-            Failed(self._assignment.name, self._assignment.generation, kind, message, where, mend)
-        )
 
     async def hear(self) -> ToProcess:
         """The next thing that the supervisor says; waits for it."""

@@ -122,10 +122,6 @@ class Roster:
         """Whether everybody is ready."""
         return all(seat.address for seat in self._seats.values())
 
-    def missing(self) -> list[str]:
-        """Names of those that are not ready."""
-        return [name for name, seat in self._seats.items() if not seat.address]
-
     def ready(
         self, name: str, generation: int, address: str, facts: Facts | None, now: float
     ) -> list[Action]:

@@ -224,6 +224,8 @@ class Supervisor:
             case Beat(name, generation, stuck):
                 return self._roster.beat(name, generation, stuck, now())
             case Failed():
+                if self._roster.complete_once:  # else it ends the command, with the same words
+                    _logger.error("%s can't go on: %s", message.name, message.message)
                 self._roster.failed(message)
         return ()
 

@@ -16,7 +16,7 @@ import torch
 import transformers
 from peft import LoraConfig, get_peft_model
 from rank import Act, Heard, load, play
-from tiny_models import save_tokenizer
+from tiny_models import SMALL, save_tokenizer
 
 from asynckit.engine.parallel import Parallel
 from asynckit.errors import ConfigError, DependencyError
@@ -24,19 +24,6 @@ from asynckit.errors import ConfigError, DependencyError
 # PEFT's own use of an attribute that transformers has deprecated.
 pytestmark = pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing. is deprecated:FutureWarning")
 
-SMALL = {
-    "hidden_size": 64,
-    "intermediate_size": 96,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "head_dim": 16,
-    "max_position_embeddings": 256,
-    "initializer_range": 0.3,
-    "pad_token_id": 0,
-    "bos_token_id": 0,
-    "eos_token_id": 0,
-}
 BIASED = {**SMALL, "tie_word_embeddings": True, "attention_bias": True, "mlp_bias": True}
 FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
     "llama, tied, biased": ("LlamaConfig", BIASED),

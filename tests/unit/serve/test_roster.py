@@ -52,8 +52,7 @@ def test_a_dead_process_is_announced_and_started_as_its_next_generation() -> Non
     actions = found.exited("router", 0, "ended by SIGKILL", 1.0)
     assert actions[0] == Tell(Lost("router", "ended by SIGKILL", 0))
     assert [(a.post.name, a.generation) for a in actions if isinstance(a, Start)] == [("router", 1)]
-    assert found.missing() == ["router"]
-    assert "router" not in found.peers().addresses
+    assert found.peers().addresses.keys() == set(NAMES) - {"router"}
     found.ready("router", 1, "ipc://router.1", None, 2.0)
     assert found.complete()
     assert found.peers().unique_name("router") == "router.1"
@@ -68,7 +67,7 @@ def test_what_an_earlier_generation_says_is_ignored() -> None:
     assert found.ready("router", 0, "ipc://old", None, 1.5) == []
     assert found.beat("router", 0, 1e9, 1.5) == []
     assert found.exited("router", 0, "gone again", 1.5) == []
-    assert found.missing() == ["router"]
+    assert found.peers().addresses.keys() == set(NAMES) - {"router"}
 
 
 def test_the_ranks_of_a_replica_go_and_come_together() -> None:
@@ -210,4 +209,4 @@ def test_whatever_happens_every_seat_has_one_process_or_the_server_ends(
         if driven.over:
             return
         assert driven.alive.keys() == set(NAMES)
-        assert set(driven.roster.missing()).isdisjoint(driven.roster.peers().addresses)
+        assert driven.roster.complete() == (driven.roster.peers().addresses.keys() == set(NAMES))
