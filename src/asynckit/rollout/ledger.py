@@ -14,7 +14,7 @@ after a power cut is brought up to date from them, see :mod:`asynckit.rollout.re
 import sqlite3
 import threading
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -222,6 +222,16 @@ class Ledger:
     def _rows(self, query: str) -> list[tuple[Any, ...]]:
         with self._lock:
             return list(self._database.execute(query))
+
+
+def has_finished(path: Path) -> bool:
+    """Whether the ledger under a path holds what must not be lost. Doubt counts as yes."""
+    try:
+        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as database:
+            query = "SELECT EXISTS (SELECT 1 FROM groups WHERE state IN ('completed', 'committed'))"
+            return bool(database.execute(query).fetchone()[0])
+    except sqlite3.Error:  # a reader needs a little room on the disk, too
+        return path.is_file() and path.stat().st_size > 0
 
 
 def _lines(group: FinishedGroup) -> str:

@@ -31,7 +31,7 @@ from asynckit.rollout.episodes.environments import check_environment
 from asynckit.rollout.group import GroupStatus
 from asynckit.rollout.job import Job
 from asynckit.rollout.ledger import NAME as LEDGER
-from asynckit.rollout.ledger import Ledger
+from asynckit.rollout.ledger import Ledger, has_finished
 from asynckit.rollout.observing.live_table import LiveTable
 from asynckit.rollout.observing.loggers import require_loggers
 from asynckit.rollout.openai_config import OpenAIConfig
@@ -248,6 +248,8 @@ def _run(job: Job, supply: Supply, accept: Callable[[], None], *, quiet: bool) -
             ) from None
     finally:
         table.close()
+        if has_finished(job.folder / LEDGER):  # an engine may be done with groups before anybody saw it ready
+            accept()
     accept()
     return summary
 

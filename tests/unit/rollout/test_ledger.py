@@ -18,7 +18,7 @@ from hypothesis.stateful import (
 
 from asynckit.errors import InputError, WorkFailed
 from asynckit.rollout.group import FinishedGroup, GroupStatus
-from asynckit.rollout.ledger import Ledger
+from asynckit.rollout.ledger import Ledger, has_finished
 from asynckit.rollout.record import EngineInfo, Trajectory
 
 IDS = [f"group-{index}" for index in range(6)]
@@ -63,6 +63,21 @@ def test_attempts_are_counted(tmp_path: Path) -> None:
     ledger.give_back([IDS[0]])
     assert ledger.owed() == IDS
     assert Ledger(tmp_path / "ledger.sqlite").start(IDS[0]) == 2
+
+
+def test_a_run_is_worth_keeping_once_a_group_is_completed(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.sqlite"
+    assert not has_finished(path)
+    ledger = Ledger(path)
+    ledger.submit(IDS)
+    ledger.start(IDS[0])
+    assert not has_finished(path)
+    ledger.complete([finished(IDS[0])])
+    assert has_finished(path)  # while it is open
+    ledger.close()
+    assert has_finished(path)
+    path.write_bytes(b"what cannot be read may be worth something")
+    assert has_finished(path)
 
 
 @pytest.mark.parametrize("content", [b"no database at all, but long enough to look like one" * 20])
