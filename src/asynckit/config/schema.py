@@ -18,6 +18,7 @@ from asynckit.rollout.config import (
 )
 from asynckit.rollout.openai_config import OpenAIConfig
 from asynckit.serve.config import ServeConfig
+from asynckit.tokenization.config import TokenizationConfig
 
 
 @dataclass(frozen=True)
@@ -36,3 +37,4 @@ class Root:
     openai: OpenAIConfig = field(default_factory=OpenAIConfig)
     ray: RayConfig = field(default_factory=RayConfig)
     serve: ServeConfig = field(default_factory=ServeConfig, metadata={"identity": False})
+    tokenization: TokenizationConfig = field(default_factory=TokenizationConfig, metadata={"identity": False})

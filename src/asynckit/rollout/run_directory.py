@@ -7,11 +7,11 @@ import shutil
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, Self
+from typing import Any, Self
 
 from filelock import FileLock, Timeout
 
-from asynckit.disk import writing
+from asynckit.disk import whole_file
 from asynckit.errors import ConfigError, UsageError, WorkFailed
 
 LOCK = ".lock"
@@ -219,37 +219,6 @@ class RunDirectory:
         text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False)
         with whole_file(self.path / name) as file:
             file.write(text.encode() + b"\n")
-
-
-@contextlib.contextmanager
-def whole_file(path: Path) -> Iterator[BinaryIO]:
-    """A file to write that appears under ``path`` only when it is complete and on the disk.
-
-    It is written under a hidden name beside ``path``, synced, and renamed; readers see all or nothing.
-
-    Raises:
-        WorkFailed: the disk refuses; whatever was under ``path`` is still there.
-    """
-    hidden = path.with_name(f".{path.name}.tmp")
-    with writing(path):
-        try:
-            with hidden.open("wb") as file:
-                yield file
-                file.flush()
-                os.fsync(file.fileno())
-            hidden.replace(path)
-            _sync_folder(path.parent)
-        finally:
-            hidden.unlink(missing_ok=True)
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make the renames in a folder survive a power cut."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _refuse(path: Path, *, overwrite: bool) -> None:

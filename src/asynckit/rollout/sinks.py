@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
+from asynckit.disk import whole_file
 from asynckit.errors import InputError
 from asynckit.rollout.record import (
     Trajectory,
@@ -23,7 +24,6 @@ from asynckit.rollout.record import (
     to_json,
     to_row,
 )
-from asynckit.rollout.run_directory import whole_file
 
 _PART = re.compile(r"part-(\d+)\.(parquet|jsonl)")
 

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from asynckit.disk import whole_file
 from asynckit.errors import UsageError, WorkFailed
-from asynckit.rollout.run_directory import LOCK, WRITER_LOCK, RunDirectory, _why_kept, whole_file
+from asynckit.rollout.run_directory import LOCK, WRITER_LOCK, RunDirectory, _why_kept
 
 
 def finished_run(path: Path) -> RunDirectory:

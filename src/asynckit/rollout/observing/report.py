@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from asynckit.cluster.config import RayConfig
+from asynckit.disk import whole_file
 from asynckit.engine.config import EngineConfig, SamplingParams
 from asynckit.engine.simulated_config import SimulatedConfig
 from asynckit.errors import InputError
@@ -38,7 +39,7 @@ from asynckit.rollout.observing.report_numbers import (
     read_samples,
     read_timeline,
 )
-from asynckit.rollout.run_directory import RunDirectory, whole_file
+from asynckit.rollout.run_directory import RunDirectory
 
 NAME = "report.html"
 SECTIONS = {

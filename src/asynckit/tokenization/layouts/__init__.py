@@ -1,0 +1,1 @@
+"""Records to sequences: documents, chats and pairs with their special tokens and masks, and packing."""
