@@ -44,7 +44,7 @@ class LightTokenizer:
         parts = tokenizer if isinstance(tokenizer, TokenizerParts) else parts_of(tokenizer)
         self._python = None if parts else PythonTokenizer(tokenizer)
         self._backend = cast("Any", parts.backend if parts else self._python)
-        self._special_tokens = parts.special_tokens if parts else {}
+        self._special_tokens = parts.special_tokens if parts else _named(tokenizer)
         self._templates = parts.chat_template if parts else tokenizer.chat_template
         self.cleans = parts.cleans if parts else False
         self.chat_template = self.template(tools=False)
@@ -88,6 +88,12 @@ class LightTokenizer:
     def knows(self, token_id: int) -> bool:
         """Whether a token has this id."""
         return 0 <= token_id < self.vocabulary and self._backend.id_to_token(token_id) is not None
+
+    def named_id(self, name: str) -> int | None:
+        """Id of ``bos_token``, ``eos_token``, ``pad_token`` or ``unk_token``; None where there is none."""
+        token = self._special_tokens.get(name)
+        found: int | None = None if token is None else self._backend.token_to_id(token)
+        return found
 
     def token_text(self, token_id: int) -> str:
         """A token as the text that it adds after another, special ones too; half a character is U+FFFD."""
@@ -171,6 +177,10 @@ class LightTokenizer:
             if self._backend.decode([id_], skip_special_tokens=False).isalnum():
                 return id_
         return 0
+
+
+def _named(tokenizer: "PreTrainedTokenizerBase") -> dict[str, str]:
+    return {name: str(token) for name, token in tokenizer.special_tokens_map.items()}
 
 
 def _without_spaces_before_marks(text: str) -> str:
