@@ -168,7 +168,7 @@ def _pool(worker: Worker, ray: RayConfig) -> Iterator[Pool]:
     if worker.job.config.ray:
         from asynckit.tokenization.ray_pool import ray_pool
 
-        with ray_pool(worker.job, ray) as pool:
+        with ray_pool(worker, ray) as pool:
             yield pool
         return
     _ = worker.layout  # loaded once, before it is forked
