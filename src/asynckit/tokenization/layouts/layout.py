@@ -5,7 +5,9 @@ from typing import Any, Protocol
 from asynckit.models.light_tokenizer import LightTokenizer
 from asynckit.tokenization.arrays import Encode
 from asynckit.tokenization.config import TokenizationConfig
+from asynckit.tokenization.layouts.chats import Chats
 from asynckit.tokenization.layouts.documents import Documents
+from asynckit.tokenization.layouts.pairs import Pairs
 from asynckit.tokenization.layouts.special_tokens import around
 from asynckit.tokenization.records import LaidOut
 
@@ -35,4 +37,7 @@ def layout_for(config: TokenizationConfig, tokenizer: LightTokenizer, encode: En
     Raises:
         ConfigError: the tokenizer can't do what the settings ask for.
     """
-    return Documents(config, around(config, tokenizer), encode)
+    if config.mode == "chat":
+        return Chats(config, tokenizer, encode)
+    kind = Pairs if config.mode == "pairs" else Documents
+    return kind(config, around(config, tokenizer), encode)
