@@ -1,5 +1,6 @@
 """gigatoken: byte-pair encoding with a cache of words, 40 times as fast as the reference on one core."""
 
+from importlib import import_module
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
@@ -52,9 +53,9 @@ class Gigatoken:
         return rows
 
     def _open(self) -> "Tokenizer":
-        import awkward  # noqa: F401 - gigatoken returns its arrays; better now than in each forked process
         from gigatoken import Tokenizer
 
+        import_module("awkward")  # gigatoken returns its arrays; better now than in each forked process
         try:
             engine = Tokenizer.from_json(self._rewritten.json)
         except (RuntimeError, ValueError) as error:  # RuntimeError is its way to refuse a tokenizer

@@ -45,10 +45,8 @@ class Reference:
 
     def ids(self, text: str) -> list[int]:
         """Ids of one short text."""
-        if self._python:
-            ids: list[int] = self._python.encode(text, add_special_tokens=False).ids
-            return ids
-        ids = self._backend.encode(text, add_special_tokens=False).ids
+        encoder = self._python or self._backend
+        ids: list[int] = encoder.encode(text, add_special_tokens=False).ids
         return ids
 
     def _encode(self, texts: list[str]) -> list[Ids]:

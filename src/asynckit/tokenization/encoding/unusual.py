@@ -7,6 +7,7 @@ at by itself, and of each kind only the first in a text becomes an excerpt.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -50,7 +51,7 @@ def _rare_pairs() -> NDArray[np.bool_]:
             (0xF090, 0xF09C),
             (0xF09D, 0xF09E),
             (0xF0A0, 0xF4BF),
-        ),  # ancient scripts, mathematical letters, planes 2+
+        ),  # ancient scripts, mathematics, planes 2+
     ]
     for first, last in spans:
         rare[first : last + 1] = True
@@ -112,7 +113,7 @@ class Unusual:
     def _look_alikes(self, joined: bytes, data: NDArray[np.uint8]) -> Positions:
         found = []
         for opening in self._openings:
-            places = _where(data[:-1], lambda chunk, opening=opening: chunk == opening)
+            places = _where(data[:-1], partial(np.equal, opening))
             places = places[self._seconds[data[places + 1]]]
             found += [place for place in places.tolist() if joined.startswith(self._marks, place)]
         return np.array(sorted(found), np.int64)
@@ -176,7 +177,8 @@ def _rare_characters(data: NDArray[np.uint8]) -> Positions:
     leads = leads[leads < data.size - 2]  # a text that ends in one of two bytes is let off
     first, second, third = (data[leads + offset].astype(np.uint32) for offset in range(3))
     rare = _PAIRS[(first << 8) | second] | np.isin((first << 16) | (second << 8) | third, _TRIPLES)
-    return leads[rare]
+    places: Positions = leads[rare]
+    return places
 
 
 def _first_in_each(places: Positions, starts: Positions) -> Iterator[tuple[int, int]]:
