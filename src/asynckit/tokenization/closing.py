@@ -11,7 +11,8 @@ import msgspec
 from asynckit import __version__
 from asynckit.disk import whole_file
 from asynckit.errors import InputError
-from asynckit.tokenization.inputs.reading import message_at
+from asynckit.tokenization.encoding.gate import bound
+from asynckit.tokenization.inputs.places import place_of
 from asynckit.tokenization.journal import SKIPPED, Journal
 from asynckit.tokenization.outputs.manifest import (
     EncoderRecord,
@@ -22,7 +23,7 @@ from asynckit.tokenization.outputs.manifest import (
     Totals,
     write_manifest,
 )
-from asynckit.tokenization.records import Skipped, Source
+from asynckit.tokenization.records import Source
 from asynckit.tokenization.tasks import UnitNote, Worker
 
 
@@ -39,7 +40,8 @@ class _Input:
 
     def add(self, source: Source, note: UnitNote) -> None:
         for each in note.skipped:
-            place = message_at(source, note.start, Skipped(**each), lines_before=self.lines)
+            line = self.lines + each["line"] if each["line"] >= 0 else -1
+            place = place_of(source, each["start"], line)
             self.skipped.append({"where": place, "start": each["start"], "reason": each["reason"]})
         self.documents += note.documents
         self.tokens += note.tokens - note.padding
@@ -112,7 +114,7 @@ def _encoder(worker: Worker, notes: Iterable[UnitNote]) -> EncoderRecord:
         version=worker.encoder.version,
         checked_documents=documents,
         checked_excerpts=sum(note.checked_excerpts for note in notes),
-        bound=worker.encoder.bound(documents),
+        bound=0.0 if worker.encoder.name == "tokenizers" else bound(documents),
     )
 
 

@@ -1,14 +1,13 @@
 """What an output would take, from a sample of its inputs that is tokenized for real."""
 
-import hashlib
 import lzma
 import math
 import random
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import closing
 from dataclasses import asdict, dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -90,11 +89,11 @@ def forecast(inputs: Sequence[str], *, model: ModelConfig, config: TokenizationC
         folder = Path(name)
         pieces = list(_pieces(sources, config, folder))
         began = time.perf_counter()
-        notes = [
-            worker(TokenizeUnit(piece.item, folder / f"{piece.item.number:08d}.part")) for piece in pieces
-        ]
         parts = tuple(folder / f"{piece.item.number:08d}.part" for piece in pieces)
-        record = worker(AssembleShard(0, parts, folder, worker.shard_settings, 0, 0))
+        notes = [
+            worker.tokenize(TokenizeUnit(piece.item, path)) for piece, path in zip(pieces, parts, strict=True)
+        ]
+        record = worker.assemble(AssembleShard(0, parts, folder, worker.shard_settings, 0, 0))
         seconds = time.perf_counter() - began
         written = sum(file.bytes for file in record.files)
     return _extrapolated(pieces, notes, written, seconds, worker, workers)
@@ -158,13 +157,10 @@ def _pieces(sources: tuple[Source, ...], config: TokenizationConfig, folder: Pat
         if not is_stream(source):
             yield _Piece(Item(number, 0, unit, max(int(weight), 1)), stands_for)
             continue
-        with closing(blocks_of(source, unit.source, config.unit_bytes)) as blocks:
-            for first, content in blocks:
-                path = folder / f"{number}.block"
-                path.write_bytes(content)
-                item = Item(number, 0, first, len(content), path, hashlib.sha256(content).hexdigest())
-                yield _Piece(item, stands_for * _expansion(source, content))
-                break
+        for first, content in islice(blocks_of(source, unit.source, config.unit_bytes), 1):
+            path = folder / f"{number}.block"
+            path.write_bytes(content)
+            yield _Piece(Item(number, 0, first, len(content), path), stands_for * _expansion(source, content))
 
 
 def _candidates(sources: tuple[Source, ...]) -> Iterator[tuple[Unit, float]]:

@@ -130,7 +130,7 @@ def _work(do: Callable[[Any], Any], connection: Connection, parent: int) -> None
         except EOFError:
             return
         try:
-            said = (do(task), None)
+            said: tuple[Any, Exception | None] = (do(task), None)
         except AsynckitError as error:
             said = (None, error)
         except Exception:  # noqa: BLE001 - raised again in the main process

@@ -8,12 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from asynckit.cluster.config import RayConfig
-from asynckit.errors import InputError, Interrupted, UsageError
+from asynckit.errors import EncoderMismatch, InputError, Interrupted, UsageError
 from asynckit.interrupts import sigterm_as_interrupt
 from asynckit.models.config import ModelConfig
 from asynckit.tokenization.closing import close_output
 from asynckit.tokenization.config import TokenizationConfig
-from asynckit.tokenization.encoding.gate import EncoderMismatch
 from asynckit.tokenization.inputs.listing import list_sources
 from asynckit.tokenization.journal import SCHEMA, Journal
 from asynckit.tokenization.outputs.manifest import Manifest, TokenizerRecord, read_manifest

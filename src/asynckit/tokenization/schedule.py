@@ -18,6 +18,7 @@ class Item:
         weight: bytes of input, as far as one can tell.
         block: file with its bytes, where the source can only be read from the start.
         digest: SHA-256 of these, likewise.
+        broken: why a stream cannot be read from here on; empty where it can.
     """
 
     number: int
@@ -26,14 +27,16 @@ class Item:
     weight: int
     block: Path | None = None
     digest: str = ""
+    broken: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """Bytes of a unit that came from a stream, kept in a file."""
+    """Bytes of a unit that came from a stream, kept in a file; none where the stream is broken."""
 
     path: Path
     digest: str
+    broken: str = ""
 
 
 class Shelf:
@@ -54,7 +57,8 @@ class Shelf:
         if self._shard_bytes and self._filled >= self._shard_bytes:
             self._shard, self._filled = self._shard + 1, 0
         weight = weight_of(self._sources[unit.source], unit)
-        item = Item(self._number, self._shard, unit, weight, *((block.path, block.digest) if block else ()))
+        of_block = (block.path, block.digest, block.broken) if block else ()
+        item = Item(self._number, self._shard, unit, weight, *of_block)
         self._number += 1
         self._filled += weight
         return item

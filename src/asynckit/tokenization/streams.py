@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from asynckit.disk import writing
 from asynckit.tokenization.config import TokenizationConfig
+from asynckit.tokenization.inputs.faults import BrokenSource
 from asynckit.tokenization.inputs.units import blocks_of, is_stream, units_of
 from asynckit.tokenization.records import Source, Unit
 from asynckit.tokenization.schedule import Block, Item, Shelf
@@ -111,19 +112,24 @@ class Items:
         end: Exception | None = None
         try:
             found = blocks_of(self._sources[index], index, self._config.unit_bytes)
-            with contextlib.closing(found):
-                for unit, content in found:
-                    if not self._put(blocks, (unit, self._keep(unit, content))):
-                        return
+            for unit, content in found:
+                if not self._put(blocks, (unit, self._keep(unit, content))):
+                    return
+        except BrokenSource as error:
+            if self._config.on_error == "stop":
+                end = error
+            else:
+                rest = Unit(index, error.start, error.start)
+                self._put(blocks, (rest, self._keep(rest, b"", error.message)))
         except Exception as error:  # noqa: BLE001 - raised where the block is taken
             end = error
         self._put(blocks, end)
 
-    def _keep(self, unit: Unit, content: bytes) -> Block:
+    def _keep(self, unit: Unit, content: bytes, broken: str = "") -> Block:
         path = self._folder / f"{unit.source:06d}-{unit.start:016d}.block"
         with writing(path):
             path.write_bytes(content)
-        return Block(path, hashlib.sha256(content).hexdigest())
+        return Block(path, hashlib.sha256(content).hexdigest(), broken)
 
     def _put(
         self,

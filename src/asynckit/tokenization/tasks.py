@@ -15,8 +15,11 @@ from asynckit.models.light_tokenizer import LightTokenizer
 from asynckit.models.tokenizer import tokenizer_digest
 from asynckit.models.tokenizer_parts import TokenizerParts, load_parts
 from asynckit.tokenization.config import TokenizationConfig
-from asynckit.tokenization.encoding.gate import CheckedEncoder, choose_encoder
-from asynckit.tokenization.inputs.reading import UnitReader, message_at
+from asynckit.tokenization.encoding.choose import choose_encoder
+from asynckit.tokenization.encoding.encoder import Encoder
+from asynckit.tokenization.inputs.faults import BrokenSource
+from asynckit.tokenization.inputs.places import place_in
+from asynckit.tokenization.inputs.reading import UnitReader
 from asynckit.tokenization.layouts.layout import Layout, layout_for
 from asynckit.tokenization.layouts.packing import pack
 from asynckit.tokenization.layouts.special_tokens import padding_id
@@ -120,16 +123,18 @@ class Worker:
         Raises:
             AsynckitError: an input or the disk does not let it.
         """
-        if isinstance(task, AssembleShard):
-            return write_shard(
-                task.folder,
-                task.number,
-                task.parts,
-                task.settings,
-                first_document=task.first_document,
-                first_token=task.first_token,
-            )
-        return self._tokenize(task)
+        return self.assemble(task) if isinstance(task, AssembleShard) else self.tokenize(task)
+
+    def assemble(self, task: AssembleShard) -> ShardRecord:
+        """Write the files of a shard."""
+        return write_shard(
+            task.folder,
+            task.number,
+            task.parts,
+            task.settings,
+            first_document=task.first_document,
+            first_token=task.first_token,
+        )
 
     @cached_property
     def parts(self) -> Any:
@@ -142,7 +147,7 @@ class Worker:
         return LightTokenizer(self.parts)
 
     @cached_property
-    def encoder(self) -> CheckedEncoder:
+    def encoder(self) -> Encoder:
         """The fastest encoder that is right."""
         return choose_encoder(self.parts, self.job.config, self.job.avoid)
 
@@ -189,20 +194,28 @@ class Worker:
         content = [parts.backend.to_str(), parts.special_tokens, parts.chat_template]
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
-    def _tokenize(self, task: TokenizeUnit) -> UnitNote:
+    def tokenize(self, task: TokenizeUnit) -> UnitNote:
+        """Write the part of a unit."""
         item, config = task.item, self.job.config
         source = self.job.sources[item.unit.source]
         block = item.block.read_bytes() if item.block else None
-        before = self.encoder.checked
+        before = self.encoder.checked_documents, self.encoder.checked_excerpts
         reader = UnitReader(source, item.unit, block, self.layout.fields, config)
         note = UnitNote(item.number, item.unit.source, item.unit.start, item.unit.end)
         laid: list[LaidOut] = []
         places = [np.empty((2, 0), np.int64)]
-        for records in reader:
-            out = self.layout.lay_out(records.columns)
-            laid.append(out)
-            places.append(np.stack((records.starts, records.ends))[:, out.kept])
-            note.skipped += [asdict(each) for each in self._unusable(source, item, records, out)]
+        try:
+            for records in reader:
+                out = self.layout.lay_out(records.columns)
+                laid.append(out)
+                places.append(np.stack((records.starts, records.ends))[:, out.kept])
+                note.skipped += [asdict(each) for each in self._unusable(source, item, records, out)]
+        except BrokenSource as error:  # what could be read of it stays
+            if config.on_error == "stop":
+                raise
+            note.skipped.append(asdict(Skipped(error.start, -1, error.message)))
+        if item.broken:
+            note.skipped.append(asdict(Skipped(item.unit.start, -1, item.broken)))
         starts, ends = np.concatenate(places, axis=1)
         sequences = pack(laid, starts, ends, config, self.padding)
         note.digest, note.lines = reader.digest, reader.lines
@@ -212,11 +225,10 @@ class Worker:
         note.text_bytes = int((sequences.ends - sequences.starts).sum())
         note.truncated_documents = sum(out.truncated_documents for out in laid)
         note.truncated_tokens = sum(out.truncated_tokens for out in laid)
-        note.checked_documents = self.encoder.checked.documents - before.documents
-        note.checked_excerpts = self.encoder.checked.excerpts - before.excerpts
-        write_part(
-            task.path, sequences, asdict(note), source=item.unit.source, dtype=self.shard_settings.dtype
-        )
+        note.checked_documents = self.encoder.checked_documents - before[0]
+        note.checked_excerpts = self.encoder.checked_excerpts - before[1]
+        dtype = self.shard_settings.dtype
+        write_part(task.path, sequences, asdict(note), source=item.unit.source, dtype=dtype)
         return note
 
     def _unusable(self, source: Source, item: Item, records: Records, out: LaidOut) -> list[Skipped]:
@@ -231,7 +243,7 @@ class Worker:
             first = refused[0]
             raise InputError(
                 first.reason,
-                where=message_at(source, item.unit, first),
+                where=place_in(source, item.unit, first.start, first.line),
                 mend="mend the record, or leave it out with --on-error skip",
             )
         return sorted([*records.skipped, *refused], key=lambda each: each.start)

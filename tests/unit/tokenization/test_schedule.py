@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from asynckit.tokenization.records import Source, Unit
-from asynckit.tokenization.schedule import Assembly, Finished, Item, Shelf, total_weight, weight_of
+from asynckit.tokenization.schedule import Assembly, Finished, Item, Ready, Shelf, total_weight, weight_of
 
 SIZES = st.lists(st.integers(0, 50), min_size=1, max_size=30)
 
@@ -40,7 +40,8 @@ def test_shards_come_in_order_whenever_their_units_are_finished(
 ) -> None:
     """Every shard is named once, with its parts in order, and begins where the one before ends."""
     items = shelved(sizes, shard_bytes)
-    assembly, ready, unfinished = Assembly(), [], list(items)
+    assembly, unfinished = Assembly(), list(items)
+    ready: list[Ready] = []
     there = data.draw(st.sets(st.sampled_from([item.shard for item in items])))
     for shard in there:
         count = sum(item.shard == shard for item in items)
