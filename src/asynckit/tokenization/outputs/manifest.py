@@ -11,6 +11,7 @@ import msgspec
 
 from asynckit.disk import whole_file
 from asynckit.errors import InputError
+from asynckit.tokenization.outputs.hugging_face import write_dataset_state
 
 SCHEMA = "asynckit.tokens/1"
 MANIFEST = "manifest.json"
@@ -156,9 +157,16 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
 def write_manifest(folder: Path, manifest: Manifest) -> None:
     """Write the manifest, which makes an output complete.
 
+    An output of Arrow shards first gets what ``datasets.load_from_disk`` wants to see beside them.
+
     Raises:
         WorkFailed: the disk refuses.
     """
+    if manifest.format == "arrow":
+        files = [file for shard in manifest.shards for file in shard.files]
+        write_dataset_state(
+            folder, [(file.name, file.sha256) for file in files if file.name.endswith(".arrow")]
+        )
     with whole_file(folder / MANIFEST) as file:
         file.write(msgspec.json.format(msgspec.json.encode(manifest), indent=2) + b"\n")
 
