@@ -115,10 +115,13 @@ def write_part(
     )
     hidden = path.with_name(f".{path.name}.tmp")
     with writing(path):
-        with hidden.open("wb", buffering=0) as file:
-            for piece in (_encoded(header), *body):
-                _write_all(file, piece)
-        hidden.replace(path)
+        try:
+            with hidden.open("wb", buffering=0) as file:
+                for piece in (_encoded(header), *body):
+                    _write_all(file, piece)
+            hidden.replace(path)
+        finally:
+            hidden.unlink(missing_ok=True)
 
 
 def _as_stored(tokens: NDArray[np.uint32], dtype: np.dtype[Any]) -> NDArray[Any]:

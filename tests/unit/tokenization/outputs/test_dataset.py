@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from made_tokens import Documents, write_output
 
@@ -181,6 +181,7 @@ def read_everything(dataset: TokenDataset) -> None:
 documents = st.lists(st.lists(st.integers(1, 999), max_size=9), max_size=6)
 
 
+@settings(deadline=None, max_examples=50)  # it writes and syncs files
 @given(
     shards=st.lists(st.lists(documents, min_size=1, max_size=3), max_size=3),
     file_format=st.sampled_from(FORMATS),
