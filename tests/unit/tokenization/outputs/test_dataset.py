@@ -169,6 +169,16 @@ def test_a_missing_or_shortened_file_is_an_error_that_names_it(
         path.write_bytes(whole)
 
 
+def test_the_provenance_of_another_output_is_noticed(tmp_path: Path) -> None:
+    """It would lead out of the tokens."""
+    write_output(tmp_path / "a", SHARDS, settings_of("npy", None))
+    write_output(tmp_path / "b", [[[[1], [2]]], *SHARDS[1:]], settings_of("npy", None))
+    name = "data-00000.provenance.parquet"
+    (tmp_path / "a" / name).rename(tmp_path / "b" / name)
+    with pytest.raises(InputError, match="it tells of tokens 0 to 4 of 2"):
+        list(TokenDataset.open(tmp_path / "b").documents())
+
+
 def read_everything(dataset: TokenDataset) -> None:
     """Look into every file."""
     for shard in dataset.shards:

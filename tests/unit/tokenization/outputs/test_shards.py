@@ -166,6 +166,13 @@ def test_no_shard_takes_in_a_torn_part(tmp_path: Path, file_format: str) -> None
     assert [path.name for path in tmp_path.iterdir()] == [".work"]
 
 
+def test_no_shard_takes_in_ids_of_another_size(tmp_path: Path) -> None:
+    """Sixteen bits read as thirty-two are other tokens."""
+    parts = write_parts(tmp_path / ".work", UNITS, settings_of("npy"))
+    with pytest.raises(DamagedPart, match="uint16"):
+        write_shard(tmp_path, 0, parts, settings_of("npy", vocabulary=100_000), 0, 0)
+
+
 @pytest.mark.parametrize(
     ("file_format", "ending"),
     [("megatron", "bin"), ("npy", "npy"), ("parquet", "parquet"), ("arrow", "arrow")],
