@@ -1,0 +1,102 @@
+"""The tokenizer that shards were made with: found again, compared by its digest, and asked about its ids."""
+
+import hashlib
+import json
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from asynckit.errors import DependencyError, InputError
+from asynckit.models.config import ModelConfig
+from asynckit.models.light_tokenizer import LightTokenizer
+from asynckit.models.tokenizer import tokenizer_digest
+from asynckit.models.tokenizer_parts import TokenizerParts, load_parts
+from asynckit.tokenization.afterwards.statistics import Spelling
+from asynckit.tokenization.outputs.manifest import TokenizerRecord
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+
+class Vocabulary:
+    """What is known of the ids in a folder of shards.
+
+    Attributes:
+        tokenizer: that made them.
+        special: ids of the special tokens.
+        fallback: ids of the tokens that spell one byte each; none for byte-level vocabularies.
+        unknown: id of the token that the model gives for text it lacks; None where it lacks none.
+    """
+
+    def __init__(self, parts: "TokenizerParts | PreTrainedTokenizerBase") -> None:
+        self.tokenizer = LightTokenizer(parts)
+        self.special = self.tokenizer.special_ids
+        self.fallback = frozenset(self.tokenizer.fallback)
+        self.unknown = _unknown_id(parts)
+
+    def spelling(self, ids: int) -> Spelling:
+        """What all ids below ``ids`` stand for."""
+        bytes_ = np.zeros(ids, np.int32)
+        text = np.ones(ids, np.uint8)
+        lengths = [len(spelled) for spelled in self.tokenizer.all_bytes()[:ids]]
+        bytes_[: len(lengths)] = lengths
+        special = [id_ for id_ in self.special if id_ < ids]
+        bytes_[special] = 0
+        text[special] = 0
+        return Spelling(bytes_, text)
+
+
+def open_vocabulary(record: TokenizerRecord, config: ModelConfig, name: str | None = None) -> Vocabulary:
+    """The vocabulary of a manifest.
+
+    Args:
+        record: of the manifest.
+        config: where models are looked for.
+        name: of the tokenizer, where it is not where it was.
+
+    Raises:
+        DependencyError: the tokenizer can't be found.
+        InputError: it is another one.
+    """
+    try:
+        parts = load_parts(replace(config, tokenizer=name or record.name))
+    except DependencyError as error:
+        raise type(error)(
+            error.message, where=error.where, mend="say where the tokenizer is now with --tokenizer"
+        ) from error
+    found = parts_digest(parts)
+    if found != record.digest:
+        raise InputError(
+            f"the tokenizer is not the one that made these tokens: its digest is {found[:12]}…, "
+            f"theirs {record.digest[:12]}…",
+            where=name or record.name,
+            mend="name the right one with --tokenizer",
+        )
+    return Vocabulary(parts)
+
+
+def parts_digest(parts: "TokenizerParts | PreTrainedTokenizerBase") -> str:
+    """:func:`asynckit.models.tokenizer.tokenizer_digest` of what ``load_parts`` gives."""
+    if not isinstance(parts, TokenizerParts):
+        return tokenizer_digest(parts)
+    content = json.loads(parts.backend.to_str())
+    content.pop("padding", None)
+    content.pop("truncation", None)
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def _unknown_id(parts: "TokenizerParts | PreTrainedTokenizerBase") -> int | None:
+    """The model's own: tokenizers of transformers also name one where no text ever becomes it."""
+    if not isinstance(parts, TokenizerParts):
+        found: Any = parts.unk_token_id
+        return None if found in {parts.eos_token_id, parts.bos_token_id} else found
+    model: Any = parts.backend.model
+    token = getattr(model, "unk_token", None)
+    if token is not None:
+        id_: int | None = parts.backend.token_to_id(token)
+        return id_
+    if type(model).__name__ != "Unigram":
+        return None
+    unknown: int | None = json.loads(model.__getstate__()).get("unk_id")
+    return unknown
