@@ -16,7 +16,7 @@ _LEFT, _RIGHT, _TOP, _BOTTOM = 56, 12, 12, 34
 _BARS, _FEWEST_BARS = 40, 3
 _LABELS = 12  # of bins that are written out
 _SHADES = 5  # steps of busy that are told apart
-ROWS = 32  # replicas that are drawn
+ROWS = 32  # replicas or inputs that are drawn
 
 Values = Sequence[float | None]
 
@@ -137,6 +137,23 @@ def bins(title: str, x_name: str, counted: Sequence[tuple[str, int]]) -> str:
     return _svg(title, described, "".join(body), [])
 
 
+def levels(title: str, x_name: str, rows: Sequence[tuple[str, float]]) -> str:
+    """A bar per name from left to right; ``rows`` are names and values of 0 or more, at most 32 are drawn."""
+    if not rows or max(value for _, value in rows) <= 0:
+        return nothing(title)
+    drawn = rows[:ROWS]
+    height = _TOP + 20 * len(drawn) + _BOTTOM
+    across = Axis(0.0, max(value for _, value in rows), _LEFT + 44, WIDTH - _RIGHT)
+    body = [_across(across, height - _BOTTOM, x_name, across.ticks)]
+    for number, (name, value) in enumerate(drawn):
+        top = _TOP + 20 * number
+        place = f'x="{_LEFT + 44}" y="{top}" width="{across.place(value) - _LEFT - 44:.1f}" height="16"'
+        tip = _tip(f"{name}: {_number(value)} {x_name}")
+        body.append(_row_name(name, top) + f'<rect class="bar c1" {place}>{tip}</rect>')
+    described = ", ".join(f"{name} {_number(value)}" for name, value in drawn)
+    return _svg(title, described, "".join(body), [], height)
+
+
 def strips(title: str, x: Values, rows: Sequence[tuple[str, Values]]) -> str:
     """A row per name over time, the darker the nearer its value is to 1."""
     places = [place for place in x if place is not None]
@@ -148,7 +165,7 @@ def strips(title: str, x: Values, rows: Sequence[tuple[str, Values]]) -> str:
     body = [_across(across, height - _BOTTOM, "seconds", across.ticks)]
     for number, (name, values) in enumerate(drawn):
         top = _TOP + 20 * number
-        body.append(f'<text class="tick end" x="{_LEFT + 38}" y="{top + 13}">{escape(_short(name))}</text>')
+        body.append(_row_name(name, top))
         body += _strip(name, top, [0.0, *(place or 0.0 for place in x)], values, across)
     means = [f"{name} {_mean(values):.0%} busy" for name, values in drawn]
     more = f"; {len(rows) - len(drawn)} more are not drawn" if len(rows) > len(drawn) else ""
@@ -231,6 +248,10 @@ def _strip(name: str, top: int, edges: Sequence[float], values: Values, across: 
         place = f'x="{left:.1f}" y="{top}" width="{right - left:.1f}" height="16"'
         pieces.append(f'<rect class="shade s{shade}" {place}>{_tip(tip)}</rect>')
     return pieces
+
+
+def _row_name(name: str, top: int) -> str:
+    return f'<text class="tick end" x="{_LEFT + 38}" y="{top + 13}">{escape(_short(name))}</text>'
 
 
 def _shade(value: float | None) -> int | None:

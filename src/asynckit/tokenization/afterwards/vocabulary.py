@@ -35,6 +35,15 @@ class Vocabulary:
         self.fallback = frozenset(self.tokenizer.fallback)
         self.unknown = _unknown_id(parts)
 
+    def written(self, token_id: int) -> str:
+        """A token for a person: special ones as they are, text quoted, bytes that are no text as bytes."""
+        spelled = self.tokenizer.token_bytes(token_id)
+        try:
+            text = spelled.decode()
+        except UnicodeDecodeError:
+            return repr(spelled)
+        return text if token_id in self.special else repr(text)
+
     def spelling(self, ids: int) -> Spelling:
         """What all ids below ``ids`` stand for."""
         bytes_ = np.zeros(ids, np.int32)
