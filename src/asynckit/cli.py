@@ -20,6 +20,7 @@ COMMANDS = {
     "rollout": ("asynckit.commands.rollout", "Generate and score responses asynchronously on Ray."),
     "serve": ("asynckit.commands.serve", "Serve a model and its LoRA adapters as OpenAI does."),
     "runs": ("asynckit.commands.runs", "List, show, audit and export what rollout left behind."),
+    "tokens": ("asynckit.commands.tokens", "Inspect, verify and count what tokenize left behind."),
     "config": ("asynckit.commands.config", "Show the resolved configuration."),
 }
 

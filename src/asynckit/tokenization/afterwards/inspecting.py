@@ -4,13 +4,18 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from asynckit.errors import InputError
 from asynckit.readable import readable
+from asynckit.tokenization.afterwards.vocabulary import Vocabulary
+from asynckit.tokenization.outputs.dataset import Place as Located
+from asynckit.tokenization.outputs.dataset import TokenDataset
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
     from rich.text import Text
 
 SCHEMA = "asynckit.tokens-inspection/1"
+_ROWS = ("parquet", "arrow")  # formats of inputs whose documents are rows
 
 
 @dataclass(frozen=True)
@@ -84,6 +89,96 @@ class Inspection:
     def to_dict(self) -> dict[str, Any]:
         """JSON-able, with the schema's name."""
         return {"schema": SCHEMA, **asdict(self), "folder": str(self.folder)}
+
+
+def around(dataset: TokenDataset, vocabulary: Vocabulary, position: int, most: int) -> Inspection:
+    """A token with its neighbours.
+
+    Args:
+        dataset: the folder.
+        vocabulary: that made it.
+        position: of the token in the whole output.
+        most: how many tokens to show.
+
+    Raises:
+        InputError: there is no such token, or a file is damaged.
+    """
+    if not 0 <= position < dataset.token_count:
+        mend = f"the tokens are 0 to {dataset.token_count - 1:,}" if dataset.token_count else "there are none"
+        raise InputError(f"no token {position:,}", where=str(dataset.folder), mend=mend)
+    begin = max(0, min(position - most // 2, dataset.token_count - most))
+    return _window(dataset, vocabulary, position, begin, min(begin + most, dataset.token_count))
+
+
+def beginning(dataset: TokenDataset, vocabulary: Vocabulary, document: int, most: int) -> Inspection:
+    """The first tokens of a document, of which the very first is looked at.
+
+    Raises:
+        InputError: there is no such document, it has no tokens, or a file is damaged.
+    """
+    stretches = [each for each in dataset.stretches(document) if each.tokens]
+    if not stretches:
+        mend = "an empty text without special tokens has none"
+        raise InputError(f"document {document:,} has no tokens", where=str(dataset.folder), mend=mend)
+    first = stretches[0].first
+    return _window(dataset, vocabulary, first, first, first + min(most, stretches[0].tokens))
+
+
+def _window(dataset: TokenDataset, vocabulary: Vocabulary, position: int, begin: int, end: int) -> Inspection:
+    ids = dataset.tokens(begin, end).tolist()
+    mask = dataset.loss_mask(begin, end)
+    documents = _documents(dataset, begin, end)
+    tokens = [
+        ShownToken(
+            begin + at,
+            id_,
+            vocabulary.written(id_),
+            id_ in vocabulary.special,
+            documents[at],
+            None if mask is None else bool(mask[at]),
+        )
+        for at, id_ in enumerate(ids)
+    ]
+    here = position - begin
+    return Inspection(
+        folder=dataset.folder,
+        total=dataset.token_count,
+        position=position,
+        place=_place(dataset, dataset.locate(position)),
+        before=vocabulary.text(ids[:here]),
+        at=vocabulary.text(ids[here : here + 1]),
+        after=vocabulary.text(ids[here + 1 :]),
+        tokens=tokens,
+    )
+
+
+def _documents(dataset: TokenDataset, begin: int, end: int) -> list[int | None]:
+    """The document of each token of a window; None for padding."""
+    found: list[int | None] = []
+    while begin + len(found) < end:
+        place = dataset.locate(begin + len(found))
+        if place is None:
+            found.append(None)
+        else:
+            left = place.stretch.first + place.stretch.tokens - place.token
+            found += [place.stretch.document] * min(left, end - begin - len(found))
+    return found
+
+
+def _place(dataset: TokenDataset, located: Located | None) -> Place | None:
+    if located is None:
+        return None
+    stretch, manifest = located.stretch, dataset.manifest
+    formats = {each.name: each.format for each in manifest.inputs}
+    return Place(
+        document=stretch.document,
+        offset=located.offset,
+        source=stretch.source,
+        start=stretch.start,
+        end=stretch.end,
+        counted_in="rows" if formats.get(stretch.source) in _ROWS else "bytes",
+        shard=manifest.shards[stretch.shard].files[0].name,
+    )
 
 
 def render(inspection: Inspection) -> list["RenderableType"]:

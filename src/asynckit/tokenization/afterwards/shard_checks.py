@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from asynckit.tokenization.afterwards.statistics import Spans
+from asynckit.tokenization.afterwards.statistics import Spans, covered
 
 _CHUNK = 1 << 22  # tokens
 
@@ -32,19 +32,10 @@ def id_problems(tokens: NDArray[np.integer], vocabulary: int) -> Iterator[str]:
         )
 
 
-def mask_problems(mask: NDArray[np.integer] | None, tokens: int, *, expected: bool) -> Iterator[str]:
-    """A loss mask that is missing, has another length, or holds other values than 0 and 1."""
-    if mask is None or not expected:
-        if expected:
-            yield "there is no loss mask, though the manifest says so"
-        elif mask is not None:
-            yield "there is a loss mask, though the manifest says that there is none"
-        return
-    if len(mask) != tokens:
-        yield f"the loss mask has {len(mask):,} values for {tokens:,} tokens"
+def mask_problems(mask: NDArray[np.integer]) -> Iterator[str]:
+    """Other values than 0 and 1 in a loss mask."""
     wrong = sum(
-        int(np.count_nonzero((part := mask[begin : begin + _CHUNK]) > 1)) + int(np.count_nonzero(part < 0))
-        for begin in range(0, len(mask), _CHUNK)
+        int(np.count_nonzero(mask[begin : begin + _CHUNK] > 1)) for begin in range(0, len(mask), _CHUNK)
     )
     if wrong:
         yield f"the loss mask has {wrong:,} values that are neither 0 nor 1"
@@ -60,7 +51,7 @@ def span_problems(spans: Spans, tokens: int, documents: range, sources: int) -> 
         sources: how many inputs the manifest has.
     """
     if len(spans.tokens) and (spans.tokens.min() < 0 or spans.firsts.min() < 0):
-        yield "some spans begin or end before the shard does"
+        yield "some spans begin before the shard does, or have a negative length"
         return
     ends = spans.firsts + spans.tokens
     if len(ends) and int(ends.max()) > tokens:
@@ -80,42 +71,23 @@ def span_problems(spans: Spans, tokens: int, documents: range, sources: int) -> 
 
 
 def padding_problems(
-    tokens: NDArray[np.integer],
-    mask: NDArray[np.integer] | None,
-    spans: Spans,
-    padding: int,
-    pads: frozenset[int],
+    tokens: NDArray[np.integer], mask: NDArray[np.integer] | None, spans: Spans, pad: int | None
 ) -> Iterator[str]:
     """Tokens that belong to no document, but are not padding.
 
     Args:
-        tokens: of the shard.
-        mask: its loss mask, if there is one.
-        spans: of the shard, known to be in order and within it.
-        padding: how many tokens the manifest calls so.
-        pads: ids that padding may have.
+        tokens: in which the spans are.
+        mask: their loss mask, if there is one.
+        spans: known to be in order and within the tokens.
+        pad: the id of padding.
     """
-    ends = spans.firsts + spans.tokens
-    gaps = np.concatenate([spans.firsts, [len(tokens)]]) - np.concatenate([[0], ends])
-    found = int(gaps.sum())
-    if found != padding:
-        yield f"{found:,} tokens are of no document, where the manifest counts {padding:,} of padding"
-    places = np.repeat(np.concatenate([[0], ends]), gaps) + _counting(gaps)
-    wrong = ~np.isin(tokens[places], list(pads))
-    if wrong.any():
-        at = int(places[np.flatnonzero(wrong)[0]])
-        yield (
-            f"{int(np.count_nonzero(wrong)):,} tokens of no document are no padding, "
-            f"the first is token {at:,} with id {int(tokens[at])}"
-        )
+    places = np.flatnonzero(~covered(spans, len(tokens)))
+    wrong = places if pad is None else places[tokens[places] != pad]
+    if len(wrong):
+        at = int(wrong[0])
+        yield (f"{len(wrong):,} tokens of no document are no padding, the first has id {int(tokens[at])}")
     if mask is not None and np.any(mask[places]):
         yield "a trainer would learn padding: its loss mask is not 0"
-
-
-def _counting(gaps: NDArray[np.int64]) -> NDArray[np.int64]:
-    """0, 1, 2 … for each gap anew."""
-    begins = np.cumsum(gaps) - gaps
-    return np.arange(int(gaps.sum()), dtype=np.int64) - np.repeat(begins, gaps)
 
 
 def length_problems(

@@ -16,12 +16,12 @@ _CHUNK = 1 << 20  # tokens: small enough for the processor's cache, large enough
 
 @dataclass(frozen=True)
 class Spans:
-    """Where the documents of a shard are in it; sorted by their first token.
+    """Where documents are among tokens; sorted by their first token.
 
     Attributes:
-        documents: number of each span's document, int64 ``[spans]``; a shard's follow each other.
+        documents: number of each span's document, int64 ``[spans]``; the numbers follow each other.
         sources: index of its source, int64 ``[spans]``.
-        firsts: its first token, counted from the shard's, int64 ``[spans]``.
+        firsts: index of its first token, int64 ``[spans]``.
         tokens: how many it has, int64 ``[spans]``.
     """
 
@@ -35,6 +35,10 @@ class Spans:
         return Spans(
             self.documents[begin:end], self.sources[begin:end], self.firsts[begin:end], self.tokens[begin:end]
         )
+
+    def moved(self, by: int) -> "Spans":
+        """The same among tokens of which the first has another index."""
+        return Spans(self.documents, self.sources, self.firsts + by, self.tokens)
 
 
 @dataclass(frozen=True)
@@ -56,7 +60,6 @@ class Tally:
 
     Attributes:
         counts: of each id outside padding, int64 ``[ids]``.
-        padding: tokens that belong to no document.
         learned: tokens that the loss mask lets a trainer learn, padding aside.
         masked: tokens that have a loss mask, padding aside.
         lengths: documents by their number of tokens.
@@ -72,7 +75,6 @@ class Tally:
     source_tokens: NDArray[np.int64]
     source_text_tokens: NDArray[np.int64]
     source_bytes: NDArray[np.int64]
-    padding: int = 0
     learned: int = 0
     masked: int = 0
     cut: int = 0
@@ -91,26 +93,25 @@ class Tally:
         spans: Spans,
         spelling: Spelling,
     ) -> None:
-        """Count a shard.
+        """Count some documents, with all of their spans.
 
         Args:
-            tokens: of the whole shard, all below the number of ids ``[tokens]``.
+            tokens: in which they lie, all below the number of ids ``[tokens]``.
             loss_mask: of 0 and 1, as long as ``tokens``, or None.
             spans: within ``tokens``, without overlaps.
             spelling: of all ids.
         """
         self._count_documents(spans)
-        self.padding += len(tokens) - int(spans.tokens.sum())
-        for part in _chunks(spans):
-            low, high = int(part.firsts[0]), int(part.firsts[-1] + part.tokens[-1])
-            inside = tokens[low:high]
-            self._count_text(inside, part, low, spelling)
-            covered = _covered(part, low, high)
-            self.counts += np.bincount(
-                inside if covered is None else inside[covered], minlength=len(self.counts)
-            )
-            if loss_mask is not None:
-                mask = loss_mask[low:high] if covered is None else loss_mask[low:high][covered]
+        for chunk in _chunks(spans):
+            low, high = int(chunk.firsts[0]), int(chunk.firsts[-1] + chunk.tokens[-1])
+            inside, mask = tokens[low:high], None if loss_mask is None else loss_mask[low:high]
+            part = chunk.moved(-low)
+            self._count_text(inside, part, spelling)
+            if int(part.tokens.sum()) < high - low:
+                its = covered(part, high - low)
+                inside, mask = inside[its], None if mask is None else mask[its]
+            self.counts += np.bincount(inside, minlength=len(self.counts))
+            if mask is not None:
                 self.learned += int(np.count_nonzero(mask))
                 self.masked += len(mask)
 
@@ -131,9 +132,9 @@ class Tally:
         self.source_documents += np.bincount(source_of[there], minlength=sources)
         self.source_tokens += _summed(spans.sources, spans.tokens, sources)
 
-    def _count_text(self, inside: NDArray[np.integer], part: Spans, low: int, spelling: Spelling) -> None:
-        """Text of each source; ``inside`` are the tokens from ``low`` to the end of the last span."""
-        edges = np.stack([part.firsts - low, part.firsts - low + part.tokens], axis=1).ravel()[:-1]
+    def _count_text(self, inside: NDArray[np.integer], part: Spans, spelling: Spelling) -> None:
+        """Text of each source; ``inside`` are the tokens up to the end of the last span."""
+        edges = np.stack([part.firsts, part.firsts + part.tokens], axis=1).ravel()[:-1]
         sources = len(self.source_bytes)
         for table, total in (
             (spelling.bytes, self.source_bytes),
@@ -160,11 +161,10 @@ def _chunks(spans: Spans) -> Iterator[Spans]:
         begin = end
 
 
-def _covered(part: Spans, low: int, high: int) -> NDArray[np.bool_] | None:
-    """Which tokens from ``low`` to ``high`` a span covers; None where that is all of them."""
-    if int(part.tokens.sum()) == high - low:
-        return None
-    steps = np.zeros(high - low + 1, np.int8)
-    steps[part.firsts - low] += 1
-    steps[part.firsts - low + part.tokens] -= 1
+def covered(spans: Spans, tokens: int) -> NDArray[np.bool_]:
+    """Which of so many tokens a span covers; spans do not overlap."""
+    steps = np.zeros(tokens + 1, np.int8)
+    filled = spans.tokens > 0
+    steps[spans.firsts[filled]] += 1
+    steps[spans.firsts[filled] + spans.tokens[filled]] -= 1
     return np.cumsum(steps[:-1], dtype=np.int8).astype(np.bool_)

@@ -182,14 +182,9 @@ def _packing(manifest: Manifest, tally: "Tally") -> Packing | None:
     if manifest.pack_length is None:
         return None
     tokens = int(tally.counts.sum())
-    efficiency = _ratio(tokens, tokens + tally.padding)
-    return Packing(
-        manifest.pack_length,
-        manifest.totals.sequences,
-        tally.padding,
-        1.0 if efficiency is None else efficiency,
-        tally.cut,
-    )
+    whole = sum(shard.tokens for shard in manifest.shards)
+    efficiency = tokens / whole if whole else 1.0
+    return Packing(manifest.pack_length, manifest.totals.sequences, whole - tokens, efficiency, tally.cut)
 
 
 def _top(tally: "Tally", vocabulary: "Vocabulary", most: int) -> list[TopToken]:

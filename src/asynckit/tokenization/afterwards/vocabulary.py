@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -43,6 +44,10 @@ class Vocabulary:
         except UnicodeDecodeError:
             return repr(spelled)
         return text if token_id in self.special else repr(text)
+
+    def text(self, ids: Sequence[int]) -> str:
+        """The text of some tokens, special ones too; bytes that are no text are escaped."""
+        return b"".join(map(self.tokenizer.token_bytes, ids)).decode("utf-8", "backslashreplace")
 
     def spelling(self, ids: int) -> Spelling:
         """What all ids below ``ids`` stand for."""

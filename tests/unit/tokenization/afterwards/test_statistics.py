@@ -49,7 +49,6 @@ def test_a_shard_counted_in_chunks_is_the_shard_counted_one_by_one(
     ]
     counted = Counter(int(tokens[at]) for at, _ in inside)
     assert tally.counts.tolist() == [counted[each] for each in range(IDS)]
-    assert tally.padding == len(tokens) - len(inside)
     assert (tally.learned, tally.masked) == (sum(int(mask[at]) for at, _ in inside), len(inside))
     for source in range(SOURCES):
         its = [int(tokens[at]) for at, other in inside if other == source]
@@ -86,4 +85,3 @@ def test_shards_add_up() -> None:
         tally.add(one[0], None, one[2], SPELLING)
     assert tally.lengths == Counter({3: 2, 2: 2})
     assert int(tally.counts.sum()) == 10
-    assert tally.padding == 6
