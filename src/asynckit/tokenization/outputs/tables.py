@@ -22,6 +22,10 @@ if TYPE_CHECKING:
     from asynckit.tokenization.outputs.shards import Assembly
 
 
+ROW_GROUP_TOKENS = b"asynckit.row_group_tokens"
+"""Metadata of a Parquet file: how many tokens each row group has, with commas between."""
+
+
 def write_table(assembly: "Assembly") -> None:
     """Write ``.parquet`` or ``.arrow``.
 
@@ -69,7 +73,7 @@ def _write_parquet(assembly: "Assembly", file: HashedFile) -> None:
         for batch in _batches(assembly):
             writer.write_table(pa.Table.from_batches([batch]), row_group_size=max(1, len(batch)))
             tokens.append(len(batch.column(0).values))
-        writer.add_key_value_metadata({"asynckit.row_group_tokens": ",".join(map(str, tokens))})
+        writer.add_key_value_metadata({ROW_GROUP_TOKENS: ",".join(map(str, tokens))})
 
 
 def _schema(assembly: "Assembly") -> Any:

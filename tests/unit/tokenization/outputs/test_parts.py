@@ -72,6 +72,17 @@ def test_a_torn_part_is_noticed(data: st.DataObject, tmp_path_factory: pytest.Te
         read_part(path)
 
 
+def test_a_part_of_any_shorter_length_is_noticed(tmp_path: Path) -> None:
+    """Cut off anywhere, also in the header."""
+    path = tmp_path / "a.part"
+    written(path, unpacked([[7, 8]]))
+    content = path.read_bytes()
+    for length in range(len(content)):
+        path.write_bytes(content[:length])
+        with pytest.raises(DamagedPart):
+            read_part(path)
+
+
 def test_a_missing_part_is_damaged_too(tmp_path: Path) -> None:
     """The unit is done again, whatever happened to its part."""
     with pytest.raises(DamagedPart) as caught:
