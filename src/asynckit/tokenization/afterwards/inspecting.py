@@ -190,7 +190,7 @@ def render(inspection: Inspection) -> list["RenderableType"]:
     facts = Table(show_header=False, title=Text(readable(title)), title_justify="left")
     for name, value in _facts(inspection):
         facts.add_row(name, Text(readable(value)))
-    window = Table("position", "id", "token", "document", "", title="tokens", title_justify="left")
+    window = Table("position", "id", "token", "document", "notes", title="tokens", title_justify="left")
     for token in inspection.tokens:
         style = "bold reverse" if token.position == inspection.position else ""
         window.add_row(*map(Text, _cells(token, inspection.position)), style=style)

@@ -85,7 +85,7 @@ class Summary:
         tokens_per_byte: of text, without the special tokens.
         special: share of special tokens.
         unknown: share of the token for text that the model lacks; None where it lacks none.
-        fallback: share of tokens that spell one byte of a character; None where no token does that alone.
+        bytes: share of tokens of bytes instead of characters: byte fallback, or parts of characters.
         learned: share that the loss mask lets a trainer learn; None where there is no mask.
         truncated_documents: that ``max_length`` cut off.
         truncated_tokens: what was cut off them.
@@ -107,7 +107,7 @@ class Summary:
     tokens_per_byte: float | None
     special: float
     unknown: float | None
-    fallback: float | None
+    bytes: float
     learned: float | None
     truncated_documents: int
     truncated_tokens: int
@@ -151,7 +151,7 @@ def summarize_tally(
         tokens_per_byte=_ratio(text_tokens, text_bytes),
         special=_share(tally, vocabulary.special),
         unknown=None if vocabulary.unknown is None else _share(tally, {vocabulary.unknown}),
-        fallback=_share(tally, vocabulary.fallback) if vocabulary.fallback else None,
+        bytes=_share(tally, vocabulary.byte_ids()),
         learned=_ratio(tally.learned, tally.masked),
         truncated_documents=totals.truncated_documents,
         truncated_tokens=totals.truncated_tokens,

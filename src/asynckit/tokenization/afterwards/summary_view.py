@@ -58,13 +58,14 @@ def _title(summary: Summary) -> str:
 
 def _facts(summary: Summary) -> list[tuple[str, str]]:
     return [
-        ("tokens", f"{summary.tokens:,} in {summary.shards:,} shards, by {summary.tokenizer}"),
+        ("tokens", f"{summary.tokens:,} by {summary.tokenizer}"),
+        ("shards", f"{summary.shards:,}"),
         ("documents", f"{summary.documents:,}{_lengths(summary)}"),
         ("text", f"{_bytes(summary.text_bytes)}{_rate(summary)}"),
         ("vocabulary", f"{summary.distinct:,} of {summary.vocabulary:,} ids occur"),
         ("special tokens", f"{summary.special:.3%}"),
-        ("unknown", _share(summary.unknown, "none possible: the vocabulary has every byte or character")),
-        ("byte fallback", _share(summary.fallback, "none possible: no token stands for a single byte")),
+        ("unknown", _share(summary.unknown, "the tokenizer has no token for it")),
+        ("byte fallback", f"{summary.bytes:.3%} are bytes or parts of characters"),
         ("learned", _share(summary.learned, "all: there is no loss mask")),
         ("truncated", _truncated(summary)),
         ("skipped", f"{summary.skipped:,} records"),

@@ -1,7 +1,7 @@
 """``asynckit tokens verify``: proving from a folder's files that it is whole.
 
-The digests show that no file changed since it was written. The other checks do not trust that: each property
-that a trainer relies on is looked at in the files themselves.
+The digests show that no file changed since it was written. The other checks do not trust whoever wrote it:
+each property that a trainer relies on is looked at in the files themselves, where they are intact.
 """
 
 import hashlib
@@ -50,16 +50,16 @@ def verify(dataset: TokenDataset, progress: Callable[[int], None]) -> Verificati
 
 
 def _check_files(dataset: TokenDataset, check: Check, progress: Callable[[int], None]) -> list[StoredShard]:
-    """Sizes and digests; returns the shards that have all their files."""
+    """Sizes and digests; returns the shards whose files are intact, which alone are looked into."""
     whole, done, names = [], 0, set()
     for shard in dataset.shards:
-        readable = []
+        intact = []
         for record in shard.record.files:
-            readable.append(_check_file(dataset.folder / record.name, record, check))
+            intact.append(_check_file(dataset.folder / record.name, record, check))
             names.add(record.name)
             done += record.bytes
             progress(done)
-        if all(readable):
+        if all(intact):
             whole.append(shard)
     for path in sorted(dataset.folder.glob("data-*")):
         if path.name not in names:
@@ -69,7 +69,7 @@ def _check_files(dataset: TokenDataset, check: Check, progress: Callable[[int], 
 
 
 def _check_file(path: Path, record: FileRecord, check: Check) -> bool:
-    """Compare a file with its record; returns whether it can be read."""
+    """Compare a file with its record; returns whether it is the one that was written."""
     digest, size = hashlib.sha256(), 0
     try:
         with path.open("rb", buffering=0) as file:
@@ -81,8 +81,10 @@ def _check_file(path: Path, record: FileRecord, check: Check) -> bool:
         return False
     if size != record.bytes:
         check.finds(str(path), f"has {size:,} bytes instead of {record.bytes:,}")
-    elif digest.hexdigest() != record.sha256:
+        return False
+    if digest.hexdigest() != record.sha256:
         check.finds(str(path), "its bytes are not those that were written: its SHA-256 is another")
+        return False
     return True
 
 

@@ -4,6 +4,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -26,34 +27,40 @@ class Vocabulary:
     Attributes:
         tokenizer: that made them.
         special: ids of the special tokens.
-        fallback: ids of the tokens that spell one byte each; none for byte-level vocabularies.
         unknown: id of the token that the model gives for text it lacks; None where it lacks none.
     """
 
     def __init__(self, parts: "TokenizerParts | PreTrainedTokenizerBase") -> None:
         self.tokenizer = LightTokenizer(parts)
         self.special = self.tokenizer.special_ids
-        self.fallback = frozenset(self.tokenizer.fallback)
         self.unknown = _unknown_id(parts)
 
     def written(self, token_id: int) -> str:
         """A token for a person: special ones as they are, text quoted, bytes that are no text as bytes."""
         spelled = self.tokenizer.token_bytes(token_id)
-        try:
-            text = spelled.decode()
-        except UnicodeDecodeError:
+        if not _is_text(spelled):
             return repr(spelled)
-        return text if token_id in self.special else repr(text)
+        return spelled.decode() if token_id in self.special else repr(spelled.decode())
 
     def text(self, ids: Sequence[int]) -> str:
         """The text of some tokens, special ones too; bytes that are no text are escaped."""
         return b"".join(map(self.tokenizer.token_bytes, ids)).decode("utf-8", "backslashreplace")
 
+    @cached_property
+    def spelled(self) -> list[bytes]:
+        """What each id stands for in the text's UTF-8."""
+        return self.tokenizer.all_bytes()
+
+    def byte_ids(self) -> frozenset[int]:
+        """Ids of tokens of bytes, not of characters: byte fallback, or a part of a character."""
+        parts = (id_ for id_, spelled in enumerate(self.spelled) if not _is_text(spelled))
+        return frozenset(self.tokenizer.fallback).union(parts)
+
     def spelling(self, ids: int) -> Spelling:
         """What all ids below ``ids`` stand for."""
         bytes_ = np.zeros(ids, np.int32)
         text = np.ones(ids, np.uint8)
-        lengths = [len(spelled) for spelled in self.tokenizer.all_bytes()[:ids]]
+        lengths = [len(spelled) for spelled in self.spelled[:ids]]
         bytes_[: len(lengths)] = lengths
         special = [id_ for id_ in self.special if id_ < ids]
         bytes_[special] = 0
@@ -98,6 +105,14 @@ def parts_digest(parts: "TokenizerParts | PreTrainedTokenizerBase") -> str:
     content.pop("padding", None)
     content.pop("truncation", None)
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def _is_text(spelled: bytes) -> bool:
+    try:
+        spelled.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def _unknown_id(parts: "TokenizerParts | PreTrainedTokenizerBase") -> int | None:
