@@ -72,7 +72,7 @@ class Inspection:
         position: of the token that is looked at.
         place: where it comes from; None for padding.
         before: text of the window up to the token; bytes that are no text are escaped.
-        at: text of the token.
+        at: the characters that the token is or belongs to.
         after: text after it.
         tokens: of the window.
     """
@@ -130,24 +130,24 @@ def _window(dataset: TokenDataset, vocabulary: Vocabulary, position: int, begin:
     documents = _documents(dataset, begin, end)
     tokens = [
         ShownToken(
-            begin + at,
+            begin + number,
             id_,
             vocabulary.written(id_),
             id_ in vocabulary.special,
-            documents[at],
-            None if mask is None else bool(mask[at]),
+            documents[number],
+            None if mask is None else bool(mask[number]),
         )
-        for at, id_ in enumerate(ids)
+        for number, id_ in enumerate(ids)
     ]
-    here = position - begin
+    before, at, after = vocabulary.marked(ids, position - begin)
     return Inspection(
         folder=dataset.folder,
         total=dataset.token_count,
         position=position,
         place=_place(dataset, dataset.locate(position)),
-        before=vocabulary.text(ids[:here]),
-        at=vocabulary.text(ids[here : here + 1]),
-        after=vocabulary.text(ids[here + 1 :]),
+        before=before,
+        at=at,
+        after=after,
         tokens=tokens,
     )
 

@@ -42,9 +42,26 @@ class Vocabulary:
             return repr(spelled)
         return spelled.decode() if token_id in self.special else repr(spelled.decode())
 
-    def text(self, ids: Sequence[int]) -> str:
-        """The text of some tokens, special ones too; bytes that are no text are escaped."""
-        return b"".join(map(self.tokenizer.token_bytes, ids)).decode("utf-8", "backslashreplace")
+    def marked(self, ids: Sequence[int], here: int) -> tuple[str, str, str]:
+        """The text of some tokens, special ones too, in three parts.
+
+        Args:
+            ids: of the tokens.
+            here: index of the one that is marked.
+
+        Returns:
+            What comes before it, the characters that it is or belongs to, and what comes after. Bytes that
+            are no text are escaped.
+        """
+        spelled = [self.tokenizer.token_bytes(id_) for id_ in ids]
+        whole, start = b"".join(spelled), sum(map(len, spelled[:here]))
+        end = start + len(spelled[here])
+        if end > start:
+            start -= next((back for back in range(4) if not _goes_on(whole, start - back)), 0)
+            end += next((more for more in range(4) if not _goes_on(whole, end + more)), 0)
+        parts = whole[:start], whole[start:end], whole[end:]
+        before, at, after = (part.decode("utf-8", "backslashreplace") for part in parts)
+        return before, at, after
 
     @cached_property
     def spelled(self) -> list[bytes]:
@@ -105,6 +122,11 @@ def parts_digest(parts: "TokenizerParts | PreTrainedTokenizerBase") -> str:
     content.pop("padding", None)
     content.pop("truncation", None)
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def _goes_on(text: bytes, at: int) -> bool:
+    """Whether the byte at ``at`` is one inside of a character."""
+    return 0 <= at < len(text) and text[at] & 0xC0 == 0x80
 
 
 def _is_text(spelled: bytes) -> bool:
