@@ -63,7 +63,9 @@ def rewrite(tokenizer_json: str, encode: EncodeText) -> Rewritten:
     state = json.loads(tokenizer_json)
     _refuse_model(state["model"])
     _refuse_added_tokens(state)
-    vocabulary = 1 + max(*state["model"]["vocab"].values(), *(token["id"] for token in state["added_tokens"]))
+    vocabulary = 1 + max(
+        [*state["model"]["vocab"].values(), *(token["id"] for token in state["added_tokens"])]
+    )
     if state["model"]["byte_fallback"]:
         _refuse_fallback(state["model"]["vocab"])
         return Rewritten(tokenizer_json, vocabulary, ())
