@@ -20,11 +20,12 @@ from asynckit.readable import quiet_json, readable
 
 if TYPE_CHECKING:
     import tqdm
-    from rich.console import Console
+    from rich.console import Console, RenderableType
 
 HEARTBEAT_SECONDS = 10.0
 MOST_UNWRITTEN = 10_000  # records
 _LAST_SECONDS = 1.0
+_PLAIN_WIDTH = 240  # columns where no terminal says how many it has
 
 _verbose = False
 
@@ -110,6 +111,17 @@ def print_json(document: Any) -> None:
     sys.stdout.write(quiet_json(json.dumps(document, ensure_ascii=False, indent=2)) + "\n")
 
 
+def print_for_people(*parts: "RenderableType") -> None:
+    """Print tables and texts to stdout; without a terminal nothing is wrapped to the width of one."""
+    from rich.console import Console
+
+    out = stdout()
+    if not out.is_terminal:
+        out = Console(file=out.file, width=_PLAIN_WIDTH)
+    for part in parts:
+        out.print(part)
+
+
 def print_note(text: str) -> None:
     """Print one line for the person, on stderr."""
     sys.stderr.write(text + "\n")
@@ -132,7 +144,7 @@ class Progress:
     """Counts finished items on stderr; silent when ``quiet``."""
 
     def __init__(
-        self, total: int, unit: str, *, quiet: bool, clock: Callable[[], float] = time.monotonic
+        self, total: int | None, unit: str, *, quiet: bool, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self._total = total
         self._unit = unit
@@ -156,9 +168,9 @@ class Progress:
         now = self._clock()
         if self._heartbeats and now - self._last_line >= HEARTBEAT_SECONDS:
             self._last_line = now
-            print_note(
-                f"{done}/{self._total} {self._unit}s after {now - self._started:.0f} s, {note}".rstrip(", ")
-            )
+            counted = f"{done}" if self._total is None else f"{done}/{self._total}"
+            units = self._unit if self._unit.isupper() else f"{self._unit}s"
+            print_note(f"{counted} {units} after {now - self._started:.0f} s, {note}".rstrip(", "))
 
     def close(self) -> None:
         """Leave the terminal tidy."""
