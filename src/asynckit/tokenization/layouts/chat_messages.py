@@ -53,7 +53,7 @@ def refuse_what_a_template_leaves_out(template: str, messages: Messages, tools: 
             mend = "take them out of the data, or use a template that knows them"
             raise InputError(f"the chat template leaves out {unseen[0]} of message {number}", mend=mend)
     if tools and "tools" not in template:
-        raise InputError("the chat template leaves out the tools", mend="leave out --tools-field")
+        raise InputError("the chat template leaves out the tools", mend="take away tokenization.tools_field")
 
 
 def refuse_what_was_lost(text: str, messages: Messages) -> None:
