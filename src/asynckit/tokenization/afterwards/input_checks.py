@@ -65,9 +65,14 @@ def check_inputs(
             continue
         if again.digest != record.digest:
             inputs.finds(record.name, "it is not what it was: its digest is another", _CHANGED)
-    inputs.cover(f"{read:,} of {len(dataset.manifest.inputs):,} inputs, {seen:,} records")
-    if share:
+    if read:
+        inputs.cover(f"{read:,} of {len(dataset.manifest.inputs):,} inputs, {seen:,} records")
+    else:
+        inputs.skip("nothing: standard input cannot be read again")
+    if comparison.documents:
         reference.cover(comparison.covers())
+    elif share:
+        reference.skip("nothing: no document was drawn, or standard input cannot be read again")
 
 
 class _Comparison:
@@ -97,7 +102,7 @@ class _Comparison:
     def covers(self) -> str:
         """What was compared, and what follows from it."""
         compared = f"{self.documents:,} of {self._dataset.document_count:,} documents"
-        if self._check.broken or not self.documents:
+        if self._check.broken:
             return compared
         return f"{compared}; with 95 % confidence at most {bound(self.documents):.2g} of all differ"
 
