@@ -64,7 +64,7 @@ def _speed(results: dict[str, Any]) -> list[str]:
     said = (
         f"JSONL of {corpus['bytes'] / 1e6:.0f} MB, {corpus['documents']:,} documents, to token files, from "
         f"the start of a process to its end; {results['repeat']} repetitions, medians. Peers were given the "
-        f"first {prefix['bytes'] / 1e6:.0f} MB; their time for all of it follows from that and their start-up. "
+        f"first {prefix['bytes'] / 1e6:.0f} MB; their time for all of it follows from that and their start. "
         "Every side wrote the same ids for the same documents. The ratio is asynckit's speed over the "
         "peer's, median and range."
     )

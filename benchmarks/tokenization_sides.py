@@ -14,8 +14,8 @@ _SCRIPTS = Path(__file__).parent / "peers"
 
 # Format, documents per batch, files that the input is split into (None: one per worker) and whether the
 # library may use threads within a worker. datatrove hands whole files to its workers; more of them share the
-# work more evenly. Threads within workers that keep all cores busy get in each other's way; small batches stay
-# in the caches.
+# work more evenly. Threads within workers that keep all cores busy get in each other's way; small batches
+# stay in the caches.
 _DATATROVE = {
     "datatrove": ("ds", 1000, 8, False),
     "datatrove-defaults": ("ds", 10_000, None, True),
