@@ -19,6 +19,7 @@ from asynckit.errors import AsynckitError
 COMMANDS = {
     "rollout": ("asynckit.commands.rollout", "Generate and score responses asynchronously on Ray."),
     "serve": ("asynckit.commands.serve", "Serve a model and its LoRA adapters as OpenAI does."),
+    "tokenize": ("asynckit.commands.tokenize", "Turn text into token shards that a trainer can memory-map."),
     "runs": ("asynckit.commands.runs", "List, show, audit and export what rollout left behind."),
     "config": ("asynckit.commands.config", "Show the resolved configuration."),
 }

@@ -132,7 +132,7 @@ class Progress:
     """Counts finished items on stderr; silent when ``quiet``."""
 
     def __init__(
-        self, total: int, unit: str, *, quiet: bool, clock: Callable[[], float] = time.monotonic
+        self, total: int | None, unit: str, *, quiet: bool, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self._total = total
         self._unit = unit
@@ -156,9 +156,9 @@ class Progress:
         now = self._clock()
         if self._heartbeats and now - self._last_line >= HEARTBEAT_SECONDS:
             self._last_line = now
-            print_note(
-                f"{done}/{self._total} {self._unit}s after {now - self._started:.0f} s, {note}".rstrip(", ")
-            )
+            counted = f"{done}" if self._total is None else f"{done}/{self._total}"
+            units = self._unit if self._unit.isupper() else f"{self._unit}s"
+            print_note(f"{counted} {units} after {now - self._started:.0f} s, {note}".rstrip(", "))
 
     def close(self) -> None:
         """Leave the terminal tidy."""

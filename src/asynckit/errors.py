@@ -4,6 +4,7 @@
 
     AsynckitError            1   base class; never raised itself
     ├── WorkFailed           1   the work ran and failed, or failed beyond what was allowed
+    │   └── EncoderMismatch  1   a fast encoder and the reference make different tokens of a text
     ├── UsageError           2   the command line asks for something contradictory or unsafe
     ├── ConfigError          3   a configuration key or value is wrong
     ├── InputError           4   a prompt file, reward function or other input is wrong
@@ -55,6 +56,10 @@ def _rebuild(kind: type[AsynckitError], message: str, where: str, mend: str) -> 
 
 class WorkFailed(AsynckitError):
     """The work ran and failed, or more of it failed than ``--max-failures`` allows."""
+
+
+class EncoderMismatch(WorkFailed):
+    """A fast encoder and the reference make different tokens of the same text."""
 
 
 class UsageError(AsynckitError):

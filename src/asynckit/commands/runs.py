@@ -258,7 +258,7 @@ def export(
 def _one_of(value: str, known: tuple[str, ...], flag: str) -> None:
     """Raise UsageError unless ``value`` is one of ``known``."""
     if value not in known:
-        from asynckit.rollout.near_miss import did_you_mean
+        from asynckit.near_miss import did_you_mean
 
         mend = did_you_mean(value, known) or f"use one of {', '.join(known)}"
         raise UsageError(f"there is no {value!r}", where=flag, mend=mend)

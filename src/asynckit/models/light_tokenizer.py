@@ -1,6 +1,7 @@
 """A tokenizer for processes that hold no model: transformers' ids and text without torch."""
 
 import os
+import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Self, cast
@@ -13,6 +14,9 @@ from asynckit.models.tokenizer_parts import TokenizerParts, load_parts, parts_of
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
+
+GENERATION = re.compile(r"\{%-?\s*generation\s*-?%\}")
+"""Opens what the model is to say in a chat template, as transformers finds it."""
 
 _MARKS = (".", "?", "!", ",", "' ", "n't", "'m", "'s", "'ve", "'re")
 
@@ -37,6 +41,7 @@ class LightTokenizer:
         special_ids: tokens that ``skip_special_tokens`` leaves out.
         vocabulary: one more than the highest id.
         fallback: bytes by the ids of the tokens that spell one byte each; empty for byte-level vocabularies.
+        has_offsets: whether :meth:`offsets` knows; tokenizers with Python code of their own don't.
         cleans: whether decoding removes the spaces before punctuation; :meth:`decode_windows` doesn't.
     """
 
@@ -44,7 +49,8 @@ class LightTokenizer:
         parts = tokenizer if isinstance(tokenizer, TokenizerParts) else parts_of(tokenizer)
         self._python = None if parts else PythonTokenizer(tokenizer)
         self._backend = cast("Any", parts.backend if parts else self._python)
-        self._special_tokens = parts.special_tokens if parts else {}
+        self.has_offsets = parts is not None
+        self._special_tokens = parts.special_tokens if parts else _named(tokenizer)
         self._templates = parts.chat_template if parts else tokenizer.chat_template
         self.cleans = parts.cleans if parts else False
         self.chat_template = self.template(tools=False)
@@ -65,6 +71,11 @@ class LightTokenizer:
         """Token ids of a text. Special tokens that are typed in the text become those tokens."""
         ids: list[int] = self._backend.encode(text, add_special_tokens=add_special_tokens).ids
         return ids
+
+    def offsets(self, text: str) -> list[tuple[int, int]]:
+        """For each token of a text, without special tokens around it, where its characters begin and end."""
+        offsets: list[tuple[int, int]] = self._backend.encode(text, add_special_tokens=False).offsets
+        return offsets
 
     def decode(self, ids: Sequence[int], skip_special_tokens: bool = False) -> str:
         """Text of token ids; ids that no token has add nothing."""
@@ -88,6 +99,12 @@ class LightTokenizer:
     def knows(self, token_id: int) -> bool:
         """Whether a token has this id."""
         return 0 <= token_id < self.vocabulary and self._backend.id_to_token(token_id) is not None
+
+    def named_id(self, name: str) -> int | None:
+        """Id of ``bos_token``, ``eos_token``, ``pad_token`` or ``unk_token``; None where there is none."""
+        token = self._special_tokens.get(name)
+        found: int | None = None if token is None else self._backend.token_to_id(token)
+        return found
 
     def token_text(self, token_id: int) -> str:
         """A token as the text that it adds after another, special ones too; half a character is U+FFFD."""
@@ -122,20 +139,48 @@ class LightTokenizer:
             raise ValueError("a chat has at least one message")
         if arguments.get("continue_final_message") and add_generation_prompt:
             raise ValueError("continue_final_message and add_generation_prompt contradict each other")
+        arguments["add_generation_prompt"] = add_generation_prompt
+        template = self.template(tools=tools is not None)
+        if template is None and not self._python:
+            raise ValueError("the tokenizer has no chat template")
+        return self._lay_out(template, messages, tools, arguments)[0]
+
+    def render_marked(
+        self,
+        template: str,
+        messages: Sequence[Mapping[str, Any]],
+        tools: Sequence[Mapping[str, Any]] | None = None,
+        *,
+        add_generation_prompt: bool = False,
+    ) -> tuple[str, list[tuple[int, int]]]:
+        """Lay out a chat by another template, and say where in it ``{% generation %}`` began and ended.
+
+        The places are character positions, none where :attr:`has_offsets` is false. Raises as
+        :meth:`render_chat` does.
+        """
+        arguments: dict[str, Any] = {"add_generation_prompt": add_generation_prompt}
+        if self._python:
+            arguments["chat_template"] = template
+        elif GENERATION.search(template):
+            arguments["return_assistant_tokens_mask"] = True
+        return self._lay_out(template, messages, tools, arguments)
+
+    def _lay_out(
+        self,
+        template: str | None,
+        messages: Sequence[Mapping[str, Any]],
+        tools: Sequence[Mapping[str, Any]] | None,
+        arguments: dict[str, Any],
+    ) -> tuple[str, list[tuple[int, int]]]:
         present = [{key: value for key, value in one.items() if value is not None} for one in messages]
         arguments["tools"] = None if tools is None else [dict(tool) for tool in tools]
-        arguments["add_generation_prompt"] = add_generation_prompt
         if self._python:
-            return self._python.apply_chat_template(present, **arguments)
-        template = self.template(tools=tools is not None)
-        if template is None:
-            raise ValueError("the tokenizer has no chat template")
+            return self._python.apply_chat_template(present, **arguments), []
         from transformers.utils.chat_template_utils import render_jinja_template
 
         arguments = {**self._special_tokens, **arguments}
-        rendered, _ = render_jinja_template(conversations=[present], chat_template=template, **arguments)
-        text: str = rendered[0]
-        return text
+        texts, marked = render_jinja_template(conversations=[present], chat_template=template, **arguments)
+        return texts[0], marked[0] if marked else []
 
     def template(self, *, tools: bool) -> str | None:
         """The chat template for chats with tools or without; None where the model has none."""
@@ -171,6 +216,10 @@ class LightTokenizer:
             if self._backend.decode([id_], skip_special_tokens=False).isalnum():
                 return id_
         return 0
+
+
+def _named(tokenizer: "PreTrainedTokenizerBase") -> dict[str, str]:
+    return {name: str(token) for name, token in tokenizer.special_tokens_map.items()}
 
 
 def _without_spaces_before_marks(text: str) -> str:

@@ -38,6 +38,11 @@ class PythonTokenizer:
             return None
         return token
 
+    def token_to_id(self, token: str) -> int:
+        """Id of a token that is there."""
+        token_id: int = self._tokenizer.convert_tokens_to_ids(token)
+        return token_id
+
     def get_vocab(self, with_added_tokens: bool) -> dict[str, int]:  # noqa: ARG002 - it has all of them
         """Ids by token."""
         vocabulary: dict[str, int] = self._tokenizer.get_vocab()

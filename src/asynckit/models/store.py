@@ -69,14 +69,17 @@ class RemoteFolder:
 
     def _file(self, location: str, info: dict[str, Any]) -> RemoteFile:
         path = _path_inside(location, self._root, self.url)
-        return RemoteFile(path, location, int(info["size"]), self._version(location, info))
-
-    def _version(self, location: str, info: dict[str, Any]) -> str:
-        for key in _VERSION_KEYS:
-            if info.get(key) is not None:
-                return f"{key}={info[key]}"
         with _named_faults(self.url):
-            return str(self._store.ukey(location))
+            version = version_of(self._store, location, info)
+        return RemoteFile(path, location, int(info["size"]), version)
+
+
+def version_of(store: Any, location: str, info: dict[str, Any]) -> str:
+    """What changes when a file of an fsspec store does, by what the store says about the file."""
+    for key in _VERSION_KEYS:
+        if info.get(key) is not None:
+            return f"{key}={info[key]}"
+    return str(store.ukey(location))
 
 
 def shown(url: str) -> str:
@@ -96,7 +99,7 @@ def _connect(url: str) -> tuple[Any, str]:
         mend = "use s3://, gs://, hdfs:// or another protocol that fsspec knows"
         raise ModelNotFound(f"unknown protocol {protocol}://", where=shown(url), mend=mend) from error
     except ImportError as error:
-        mend = _installation(protocol, known_implementations[protocol]["class"])
+        mend = installation(protocol, known_implementations[protocol]["class"])
         raise DependencyError(
             f"the driver for {protocol}:// is not installed", where=shown(url), mend=mend
         ) from error
@@ -105,7 +108,8 @@ def _connect(url: str) -> tuple[Any, str]:
         return store, root.rstrip("/")
 
 
-def _installation(protocol: str, driver: str) -> str:
+def installation(protocol: str, driver: str) -> str:
+    """The command that installs the driver of a protocol, given the driver's dotted name."""
     package = driver.partition(".")[0]  # a driver outside fsspec is named on PyPI as its module is
     return f"pip install 'fsspec[{protocol}]'" if package == "fsspec" else f"pip install {package}"
 

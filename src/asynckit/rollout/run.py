@@ -1,12 +1,10 @@
 """A rollout from the command's side: check, start Ray, run the task runner, show progress, stop cleanly."""
 
-import signal
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 from asynckit.cluster.config import RayConfig
@@ -15,6 +13,7 @@ from asynckit.console import print_note
 from asynckit.engine.config import EngineConfig, SamplingParams
 from asynckit.engine.simulated_config import SimulatedConfig
 from asynckit.errors import AsynckitError, ConfigError, Interrupted, WorkFailed
+from asynckit.interrupts import sigterm_as_interrupt
 from asynckit.models.config import ModelConfig
 from asynckit.models.tokenizer import load_tokenizer
 from asynckit.rollout.cluster import refuse_impossible
@@ -139,13 +138,13 @@ def run_rollout(
             if done := _nothing_owed(its, supply):
                 directory.logs(attempt).rmdir()  # nothing was attempted
                 return done
-            with _ray(ray), _sigterm_as_interrupt():
+            with _ray(ray), sigterm_as_interrupt():
                 if ray.address == "local":
                     refuse_impossible(engine, rollout)
                 return _run(its, supply, lambda: None, quiet=quiet)
     with (
         _ray(ray),
-        _sigterm_as_interrupt(),  # after Ray, which puts a handler of its own in place
+        sigterm_as_interrupt(),  # after Ray, which puts a handler of its own in place
         RunDirectory.reserve(folder, overwrite=overwrite) as (directory, accept),
     ):
         if ray.address == "local":
@@ -294,20 +293,6 @@ def _answer(job: Job, result: Any, timeout: float | None = None) -> Summary:
             raise error.cause from None
         raise
     return summary
-
-
-@contextmanager
-def _sigterm_as_interrupt() -> Iterator[None]:
-    """Let SIGTERM stop a run the way Ctrl-C does."""
-
-    def interrupt(_signal: int, _frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    previous = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, previous)
 
 
 @contextmanager

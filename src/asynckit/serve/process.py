@@ -13,10 +13,10 @@ import zmq
 from asynckit import console
 from asynckit.errors import AsynckitError
 from asynckit.models.light_tokenizer import keep_torch_out
+from asynckit.parent import die_with_parent
 from asynckit.serve.assignment import Assignment
 from asynckit.serve.control_messages import Failed
 from asynckit.serve.messages import encode
-from asynckit.serve.parent import die_with_parent
 from asynckit.serve.sockets import configure
 
 _logger = logging.getLogger(__name__)

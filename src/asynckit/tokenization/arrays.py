@@ -1,5 +1,6 @@
 """Many token sequences in two flat arrays, without a Python object per token."""
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -24,3 +25,7 @@ class Ragged(NamedTuple):
     def lengths(self) -> NDArray[np.int64]:
         """How many tokens each row has ``[rows]``."""
         return np.diff(self.offsets)
+
+
+Encode = Callable[[list[str]], Ragged]
+"""Ids of texts, a row each, without special tokens around them."""

@@ -26,6 +26,10 @@ class TokenizationConfig:
     prompt_field: str = setting(default="prompt", metadata={"help": "where a pair's prompt is"})
     completion_field: str = setting(default="completion", metadata={"help": "where a pair's completion is"})
     tools_field: str | None = setting(default=None, metadata={"help": "where a chat's tools are"})
+    chat_date: str | None = setting(
+        default=None,
+        metadata={"help": "today, such as 2026-01-31, for chat templates that write the date"},
+    )
     input_format: str = setting(
         default="auto", metadata={"help": "of all inputs; auto goes by the name", "choices": INPUT_FORMATS}
     )

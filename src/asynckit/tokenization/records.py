@@ -20,6 +20,7 @@ class Source:
         bytes: as it is stored; None where nobody knows before the end.
         identity: of what can be seen without reading it all: size, time of change, sampled content.
         columns: of a CSV file, from its first line; empty for others.
+        text_unit: what a document is in plain text: file, line or paragraph.
     """
 
     name: str
@@ -28,6 +29,7 @@ class Source:
     bytes: int | None = None
     identity: str = ""
     columns: tuple[str, ...] = ()
+    text_unit: str = "file"
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,12 +41,14 @@ class Unit:
         start: first byte of the decompressed input, or first row of Parquet and Arrow.
         end: after the last one. A record belongs to the unit in which it begins.
         share: which of how many units of its source this is, where these are known beforehand, else (0, 0).
+        lines_before: how many lines its source has before it, where that was read from the start; else -1.
     """
 
     source: int
     start: int
     end: int
     share: tuple[int, int] = (0, 0)
+    lines_before: int = -1
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,10 +16,10 @@ from typing import Any, BinaryIO
 
 from asynckit.disk import whole_file
 from asynckit.errors import InputError, UsageError
+from asynckit.near_miss import did_you_mean
 from asynckit.readable import quiet_json
 from asynckit.rollout.afterwards.export_rows import Row, slime_rows, trl_row, verl_row
 from asynckit.rollout.afterwards.run_reader import FoundGroup, Run
-from asynckit.rollout.near_miss import did_you_mean
 from asynckit.rollout.record import Trajectory, to_json
 
 SCHEMA = "asynckit.export/1"

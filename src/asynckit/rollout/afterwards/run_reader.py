@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from asynckit.errors import InputError
+from asynckit.near_miss import did_you_mean
 from asynckit.rollout.afterwards.ledger_reader import LedgerReader, read_ledger
 from asynckit.rollout.ledger import NAME as LEDGER
-from asynckit.rollout.near_miss import did_you_mean
 from asynckit.rollout.record import Trajectory, check
 from asynckit.rollout.run_directory import CONFIG_SCHEMA, LOCK, WRITER_LOCK
 from asynckit.rollout.sinks import part_paths, read_part

@@ -9,10 +9,10 @@ from itertools import islice
 from typing import Any, TypeVar
 
 from asynckit.errors import InputError
+from asynckit.near_miss import did_you_mean
 from asynckit.rollout.afterwards.conversation import split_messages
 from asynckit.rollout.afterwards.ledger_reader import Entry
 from asynckit.rollout.afterwards.run_reader import FoundGroup, Run
-from asynckit.rollout.near_miss import did_you_mean
 from asynckit.rollout.record import Trajectory, to_json
 
 SCHEMA = "asynckit.run/1"

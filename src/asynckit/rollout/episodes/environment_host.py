@@ -15,7 +15,6 @@ An episode reads ``[verb, argument]`` and answers ``{"value": …}`` or ``{"erro
 """
 
 import asyncio
-import ctypes
 import inspect
 import json
 import math
@@ -33,10 +32,10 @@ from numbers import Real
 from typing import Any, NoReturn
 
 from asynckit.errors import AsynckitError, InputError
+from asynckit.parent import die_with_parent
 from asynckit.rollout.episodes.environments import ROLES, EnvironmentClass, load_environment
 from asynckit.rollout.scoring.user_function import describe
 
-_PR_SET_PDEATHSIG = 1
 _LONGEST_WAIT = 3600.0  # seconds; select() refuses what is too long for it
 
 
@@ -154,13 +153,6 @@ class Host:
 def _kill_group(pid: int) -> None:
     with suppress(ProcessLookupError, PermissionError):
         os.killpg(pid, signal.SIGKILL)
-
-
-def die_with_parent(parent: int) -> None:
-    """Have this process killed when its parent ends."""
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:  # it has ended before
-        os._exit(1)
 
 
 # --- one episode ---

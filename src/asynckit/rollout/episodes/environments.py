@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from asynckit.errors import ConfigError, InputError
-from asynckit.rollout.near_miss import did_you_mean
+from asynckit.near_miss import did_you_mean
 from asynckit.rollout.prompting.prompts import Prompt
 from asynckit.rollout.scoring.user_function import import_object
 from asynckit.rollout.scoring.user_signature import VARIABLE, required_of, signature_of

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Never
 
 from asynckit.errors import InputError
-from asynckit.rollout.near_miss import did_you_mean
+from asynckit.near_miss import did_you_mean
 
 EXAMPLE = '{"prompt": "What is 2 + 3?", "answer": "5"}'
 Rows = Iterator[tuple[Any, str]]

@@ -17,8 +17,8 @@ from typing import Any
 
 from asynckit.console import print_note
 from asynckit.errors import ConfigError, InputError
+from asynckit.near_miss import did_you_mean
 from asynckit.rollout.config import PromptsConfig
-from asynckit.rollout.near_miss import did_you_mean
 from asynckit.rollout.prompting.mixing import mixed_order
 from asynckit.rollout.prompting.prompt_files import EXAMPLE, kind, read_rows
 from asynckit.rollout.prompting.prompt_filter import LengthFilter, has_bounds, report

@@ -8,8 +8,8 @@ from dataclasses import fields
 from typing import Any
 
 from asynckit.errors import DependencyError, InputError
+from asynckit.near_miss import did_you_mean
 from asynckit.rollout.config import PromptsConfig
-from asynckit.rollout.near_miss import did_you_mean
 
 PREFIX = "reasoning_gym:"
 # What the config layer makes of YAML's true, false and null on their way into a dict of strings.

@@ -9,8 +9,8 @@ from dataclasses import replace
 from typing import Any
 
 from asynckit.errors import ConfigError, InputError
+from asynckit.near_miss import did_you_mean
 from asynckit.rollout.config import RewardConfig
-from asynckit.rollout.near_miss import did_you_mean
 from asynckit.rollout.prompting.prompts import Prompt
 from asynckit.rollout.prompting.reasoning_tasks import import_reasoning_gym, parse_setting
 from asynckit.rollout.scoring.built_in_rewards import BUILT_IN, choose_reward

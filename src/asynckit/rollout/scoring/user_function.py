@@ -14,7 +14,7 @@ from types import MappingProxyType, ModuleType
 from typing import Any
 
 from asynckit.errors import InputError
-from asynckit.rollout.near_miss import did_you_mean
+from asynckit.near_miss import did_you_mean
 from asynckit.rollout.scoring.user_signature import (
     VARIABLE,
     accepted,

@@ -10,7 +10,7 @@ import msgspec
 
 from asynckit.errors import AsynckitError
 from asynckit.models.light_tokenizer import keep_torch_out
-from asynckit.serve.parent import die_with_parent
+from asynckit.parent import die_with_parent
 from asynckit.serve.preparation.jobs import (
     LENGTH_BYTES,
     Chat,

@@ -1,1 +1,1 @@
-"""Records to sequences: documents, chats and pairs with their special tokens and masks, and packing."""
+"""From records to the token sequences that a trainer reads: special tokens, chats, pairs, packing."""

@@ -1,0 +1,239 @@
+"""What is on the disk of an output that is being made, so that it can be killed at any moment.
+
+::
+
+    OUT/plan.json                 what is made of what; the folder is ours
+    OUT/data-00000.*              shards, each written whole and renamed
+    OUT/.work/parts/000017.part   a unit's tokens, written whole and renamed
+    OUT/.work/shards/00000.json   the shard is complete; its parts are not needed any more
+    OUT/manifest.json             everything is complete; .work goes
+
+A part is worth as much as its bytes, so what counts as done is what is there: a unit is never half done, and
+a file under a hidden name is nobody's.
+"""
+
+import contextlib
+import json
+import shutil
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from asynckit.disk import whole_file, writing
+from asynckit.errors import ConfigError, InputError, UsageError, WorkFailed
+from asynckit.tokenization.outputs.manifest import MANIFEST
+
+SCHEMA = "asynckit.tokenization-plan/1"
+_PLAN = "plan.json"
+_WORK = ".work"
+SKIPPED = "skipped.jsonl"
+_OWN = (_PLAN, MANIFEST, _WORK, SKIPPED, "data-*", ".*.tmp")
+_LOCK_SECONDS = 10.0  # a worker of a process that was killed ends within moments
+
+
+class Journal:
+    """An output folder while it is being made.
+
+    Attributes:
+        folder: the output.
+        parts: folder of the units' parts.
+        blocks: folder of what streams have given and nobody has used yet.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.parts = folder / _WORK / "parts"
+        self.blocks = folder / _WORK / "blocks"
+        self._shards = folder / _WORK / "shards"
+
+    @classmethod
+    @contextlib.contextmanager
+    def open(cls, folder: Path, plan: Mapping[str, Any], *, overwrite: bool) -> Iterator["Journal"]:
+        """Begin an output, or go on with one that was begun with the same plan; held against other processes.
+
+        Args:
+            folder: the output.
+            plan: what is made of what.
+            overwrite: whether an earlier output of another plan may be deleted.
+
+        Raises:
+            UsageError: something else is there, or another process writes it.
+            ConfigError, InputError: it was begun with another plan.
+        """
+        refuse_foreign(folder)
+        with writing(folder):
+            (folder / _WORK).mkdir(parents=True, exist_ok=True)
+        lock = FileLock(folder / _WORK / "lock")
+        try:
+            lock.acquire(timeout=_LOCK_SECONDS)
+        except Timeout as error:
+            raise UsageError(
+                "another process is writing this output",
+                where=str(folder),
+                mend="wait for it, or choose another --out",
+            ) from error
+        try:
+            journal = cls(folder)
+            if overwrite:
+                journal.clear()
+            elif before := read_plan(folder):
+                refuse_changes(folder, before, plan)
+            journal._begin(plan)
+            yield journal
+        finally:
+            lock.release()
+
+    def _begin(self, plan: Mapping[str, Any]) -> None:
+        shutil.rmtree(self.blocks, ignore_errors=True)
+        with writing(self.folder):
+            for each in (self.parts, self.blocks, self._shards):
+                each.mkdir(parents=True, exist_ok=True)
+            for hidden in (*self.folder.glob(".*.tmp"), *self.parts.glob(".*"), *self._shards.glob(".*")):
+                hidden.unlink()
+        _write_json(self.folder / _PLAN, plan)
+
+    @property
+    def complete(self) -> bool:
+        """Whether the output is there."""
+        return (self.folder / MANIFEST).is_file()
+
+    def part(self, number: int) -> Path:
+        """Where a unit's part is, or will be."""
+        return self.parts / f"{number:08d}.part"
+
+    @property
+    def avoided(self) -> frozenset[str]:
+        """Encoders that turned out to be wrong."""
+        return frozenset(self._encoder().get("avoided", ()))
+
+    def begin_encoder(self, name: str, avoid: frozenset[str]) -> None:
+        """Take this encoder from now on; what another one has made is deleted."""
+        now = {"name": name, "avoided": sorted(avoid)}
+        if (before := self._encoder()) and before != now:
+            self._forget_all()
+        _write_json(self.folder / _WORK / "encoder.json", now)
+
+    def _encoder(self) -> dict[str, Any]:
+        path = self.folder / _WORK / "encoder.json"
+        return json.loads(path.read_bytes()) if path.is_file() else {}
+
+    def _forget_all(self) -> None:
+        for path in self.folder.glob("data-*"):
+            path.unlink()
+        for folder in (self.parts, self._shards):
+            shutil.rmtree(folder)
+            folder.mkdir()
+
+    def commit(self, number: int, record: Mapping[str, Any], parts: list[Path]) -> None:
+        """A shard's files are on the disk: remember what is known of it, and let its parts go."""
+        _write_json(self._shards / f"{number:05d}.json", record)
+        for path in parts:
+            path.unlink(missing_ok=True)
+
+    def shards(self) -> dict[int, dict[str, Any]]:
+        """What is known of the shards that are complete, by number."""
+        return {int(path.stem): json.loads(path.read_bytes()) for path in sorted(self._shards.glob("*.json"))}
+
+    def finish(self) -> None:
+        """Let go of all that only an unfinished output needs."""
+        shutil.rmtree(self.folder / _WORK, ignore_errors=True)
+
+    def clear(self) -> None:
+        """Delete an earlier output; what marks the folder as ours goes last, so that this can be repeated."""
+        try:
+            for path in (each for name in _OWN[1:] for each in self.folder.glob(name)):
+                if path.name == _WORK:
+                    for inner in path.iterdir():
+                        shutil.rmtree(inner) if inner.is_dir() else None
+                else:
+                    path.unlink()
+            (self.folder / _PLAN).unlink(missing_ok=True)
+        except OSError as error:
+            message = f"the earlier output cannot be deleted: {error.strerror or error}"
+            raise WorkFailed(message, where=str(error.filename), mend="delete it yourself") from error
+
+
+def refuse_foreign(folder: Path) -> None:
+    """Raise unless the folder is absent, empty, or an output of ours.
+
+    Raises:
+        UsageError: it is something else.
+    """
+    mend = "choose another --out"
+    if folder.exists() and not folder.is_dir():
+        raise UsageError("is not a folder", where=str(folder), mend=mend)
+    if not folder.is_dir():
+        return
+    own = {path for name in _OWN for path in folder.glob(name)}
+    if foreign := sorted(path.name for path in folder.iterdir() if path not in own):
+        raise UsageError(
+            f"the folder holds {foreign[0]}, which tokenize does not write", where=str(folder), mend=mend
+        )
+    if own - {folder / _WORK} and not (folder / _PLAN).is_file():
+        raise UsageError("the folder has no plan.json of tokenize", where=str(folder), mend=mend)
+
+
+def read_plan(folder: Path) -> dict[str, Any] | None:
+    """The plan that an output was begun with; None if there is none.
+
+    Raises:
+        UsageError: the file is damaged, or of another version.
+    """
+    path = folder / _PLAN
+    try:
+        found = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        raise UsageError(
+            f"the plan cannot be read: {error}", where=str(folder / _PLAN), mend="use --overwrite"
+        ) from error
+    if not isinstance(found, dict) or found.get("schema") != SCHEMA:
+        raise UsageError(
+            "the output was begun by another version",
+            where=str(folder / _PLAN),
+            mend="use --overwrite, or that version",
+        )
+    return found
+
+
+def refuse_changes(folder: Path, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    """Raise if an output was begun with another plan.
+
+    Raises:
+        ConfigError: the settings or the tokenizer differ.
+        InputError: the inputs do.
+    """
+    mend = "put it back as it was, choose another --out, or begin anew with --overwrite"
+    options, then = now["options"], before["options"]
+    if changed := sorted(name for name in {*options, *then} if options.get(name) != then.get(name)):
+        shown = ", ".join(
+            f"tokenization.{name} was {then.get(name)!r} and is {options.get(name)!r}" for name in changed
+        )
+        raise ConfigError(f"the output was begun with other settings: {shown}", where=str(folder), mend=mend)
+    if before["tokenizer"] != now["tokenizer"]:
+        was, is_ = (
+            f"{each['name']} ({each['digest'][:12]})" for each in (before["tokenizer"], now["tokenizer"])
+        )
+        message = f"the output was begun with another tokenizer: {was}, not {is_}"
+        raise ConfigError(message, where=str(folder), mend=mend)
+    for was, is_ in zip(before["inputs"], now["inputs"], strict=False):
+        if was != is_:
+            same = was["name"] == is_["name"]
+            message = (
+                "the input has changed since the output was begun"
+                if same
+                else f"the output was begun with {was['name']} here"
+            )
+            raise InputError(message, where=is_["name"], mend=mend)
+    if len(before["inputs"]) != len(now["inputs"]):
+        counts = f"{len(before['inputs'])} inputs, and now there are {len(now['inputs'])}"
+        message = f"the output was begun with {counts}"
+        raise InputError(message, where=str(folder), mend=mend)
+
+
+def _write_json(path: Path, content: Mapping[str, Any]) -> None:
+    with whole_file(path) as file:
+        file.write(json.dumps(content, ensure_ascii=False, indent=1).encode() + b"\n")

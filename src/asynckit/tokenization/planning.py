@@ -1,0 +1,190 @@
+"""What an output would take, from a sample of its inputs that is tokenized for real."""
+
+import lzma
+import math
+import random
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from asynckit.errors import InputError
+from asynckit.models.config import ModelConfig
+from asynckit.tokenization.config import TokenizationConfig
+from asynckit.tokenization.inputs.listing import list_sources
+from asynckit.tokenization.inputs.units import blocks_of, is_stream, units_of
+from asynckit.tokenization.pool import available_cpus
+from asynckit.tokenization.records import Source, Unit
+from asynckit.tokenization.schedule import Item, weight_of
+from asynckit.tokenization.tasks import AssembleShard, Job, TokenizeUnit, UnitNote, Worker
+
+_ONE_IN = 100
+_SMALLEST_PIECE = 64 << 10
+_MOST_PIECES = 100 * _ONE_IN  # of one source
+_SIGMAS = 1.96  # 95 %
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """What is to be expected.
+
+    Attributes:
+        inputs: how many there are.
+        input_bytes: of all, decompressed; estimated where they are compressed.
+        sampled_bytes: that were tokenized to find out.
+        documents: estimated.
+        tokens: estimated.
+        tokens_low: lower end of the 95 % interval.
+        tokens_high: upper end.
+        seconds: with the workers of this machine, estimated.
+        workers: how many these are.
+        output_bytes: on the disk at the end, estimated.
+        encoder: that would be used.
+        skipped: records of the sample that could not be used.
+    """
+
+    inputs: int
+    input_bytes: int
+    sampled_bytes: int
+    documents: int
+    tokens: int
+    tokens_low: int
+    tokens_high: int
+    seconds: float
+    workers: int
+    output_bytes: int
+    encoder: str
+    skipped: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """As one JSON document."""
+        return {"schema": "asynckit.tokenize-plan/1", **asdict(self)}
+
+
+@dataclass(frozen=True, slots=True)
+class _Piece:
+    """A unit of the sample, and how many bytes of input it stands for."""
+
+    item: Item
+    stands_for: float
+
+
+def forecast(inputs: Sequence[str], *, model: ModelConfig, config: TokenizationConfig) -> Forecast:
+    """Tokenize one part in a hundred and extrapolate; nothing is left on the disk.
+
+    Raises:
+        AsynckitError: an input or a setting is wrong.
+        InputError: the sample holds no document.
+    """
+    sources = tuple(list_sources(inputs, config))
+    worker = Worker(Job(model, replace(config, on_error="skip"), sources))
+    workers = config.workers or available_cpus()
+    _ = worker.layout  # what is loaded once is not what a unit takes
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        pieces = list(_pieces(sources, config, folder))
+        began = time.perf_counter()
+        parts = tuple(folder / f"{piece.item.number:08d}.part" for piece in pieces)
+        notes = [
+            worker.tokenize(TokenizeUnit(piece.item, path)) for piece, path in zip(pieces, parts, strict=True)
+        ]
+        record = worker.assemble(AssembleShard(0, parts, folder, worker.shard_settings, 0, 0))
+        seconds = time.perf_counter() - began
+        written = sum(file.bytes for file in record.files)
+    return _extrapolated(pieces, notes, written, seconds, worker, workers)
+
+
+def _extrapolated(
+    pieces: list[_Piece],
+    notes: list[UnitNote],
+    written: int,
+    seconds: float,
+    worker: Worker,
+    workers: int,
+) -> Forecast:
+    weights = np.array([piece.item.weight for piece in pieces], float)
+    tokens = np.array([note.tokens for note in notes], float)
+    sampled, total = weights.sum(), sum(piece.stands_for for piece in pieces)
+    if not tokens.sum():
+        raise InputError(
+            "the sample holds no document that could be used",
+            where="INPUTS",
+            mend="check --field and the inputs",
+        )
+    scale = total / sampled
+    # Standard error of a ratio estimator and the finite-population factor (Cochran, Sampling Techniques).
+    spread = tokens - weights * tokens.sum() / sampled
+    count = len(pieces)
+    error = math.sqrt(max(1 - 1 / scale, 0.0) * count * spread.var(ddof=1)) * scale if count > 1 else 0.0
+    estimate = tokens.sum() * scale
+    return Forecast(
+        inputs=len(worker.job.sources),
+        input_bytes=round(total),
+        sampled_bytes=int(sampled),
+        documents=round(sum(note.documents for note in notes) * scale),
+        tokens=round(estimate),
+        tokens_low=max(round(estimate - _SIGMAS * error), 0),
+        tokens_high=round(estimate + _SIGMAS * error),
+        seconds=seconds * scale / workers,
+        workers=workers,
+        output_bytes=round(written * scale),
+        encoder=worker.encoder.name,
+        skipped=sum(len(note.skipped) for note in notes),
+    )
+
+
+def _pieces(sources: tuple[Source, ...], config: TokenizationConfig, folder: Path) -> Iterator[_Piece]:
+    """One unit in a hundred, evenly spaced from a seeded start; of a stream its first block."""
+    offset = random.Random(0).randrange(_ONE_IN)  # noqa: S311 - no secret
+    candidates = _candidates(sources)
+    taken, passed, last = [], 0.0, None
+    for position, (unit, weight) in enumerate(candidates):
+        passed += weight
+        last = (unit, weight)
+        if position % _ONE_IN == offset:
+            taken.append(last)
+    if not taken and last:
+        taken.append(last)
+    size = sum(weight for _, weight in taken)
+    for number, (unit, weight) in enumerate(taken):
+        stands_for = passed * weight / size
+        source = sources[unit.source]
+        if not is_stream(source):
+            yield _Piece(Item(number, 0, unit, max(int(weight), 1)), stands_for)
+            continue
+        for first, content in islice(blocks_of(source, unit.source, config.unit_bytes), 1):
+            path = folder / f"{number}.block"
+            path.write_bytes(content)
+            yield _Piece(Item(number, 0, first, len(content), path), stands_for * _expansion(source, content))
+
+
+def _candidates(sources: tuple[Source, ...]) -> Iterator[tuple[Unit, float]]:
+    for index, source in enumerate(sources):
+        if source.bytes is None:
+            raise InputError(
+                "how much there is cannot be known beforehand",
+                where=source.name,
+                mend="leave out --plan, or name files",
+            )
+        if is_stream(source):
+            yield Unit(index, 0, source.bytes), float(source.bytes)
+            continue
+        piece = max(_SMALLEST_PIECE, source.bytes // _MOST_PIECES)
+        for unit in units_of(source, index, piece):
+            yield unit, float(weight_of(source, unit))
+
+
+def _expansion(source: Source, content: bytes) -> float:
+    """How much larger a stream is than its file, judged by compressing its first block again."""
+    if not source.compression or not content:
+        return 1.0
+    if source.compression == "xz":
+        return len(content) / len(lzma.compress(content, preset=1))
+    import pyarrow as pa
+
+    return len(content) / len(pa.compress(content, codec=source.compression, asbytes=True))

@@ -1,0 +1,193 @@
+"""``asynckit tokenize`` from its inputs to its manifest."""
+
+import contextlib
+import dataclasses
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from asynckit.cluster.config import RayConfig
+from asynckit.errors import EncoderMismatch, InputError, Interrupted, UsageError
+from asynckit.interrupts import sigterm_as_interrupt
+from asynckit.models.config import ModelConfig
+from asynckit.tokenization.closing import close_output
+from asynckit.tokenization.config import TokenizationConfig
+from asynckit.tokenization.inputs.listing import list_sources
+from asynckit.tokenization.journal import SCHEMA, Journal
+from asynckit.tokenization.outputs.manifest import Manifest, TokenizerRecord, read_manifest
+from asynckit.tokenization.pipeline import Pipeline, Pool
+from asynckit.tokenization.pool import LocalPool, available_cpus
+from asynckit.tokenization.progress import TokenizingProgress
+from asynckit.tokenization.records import Source
+from asynckit.tokenization.schedule import total_weight
+from asynckit.tokenization.streams import Items
+from asynckit.tokenization.tasks import Job, Worker
+
+_logger = logging.getLogger(__name__)
+
+
+@dataclasses.dataclass(frozen=True)
+class Summary:
+    """What came of it.
+
+    Attributes:
+        out: the folder.
+        manifest: what is in it.
+        seconds: that this took; None for an output that was complete before.
+        bytes: of input that were read now.
+        tokens: that were made now.
+    """
+
+    out: Path
+    manifest: Manifest
+    seconds: float | None
+    bytes: int
+    tokens: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """As one JSON document: the manifest's totals and what this run did."""
+        totals = self.manifest.totals
+        return {
+            "schema": "asynckit.tokenize/1",
+            "out": str(self.out),
+            "complete_before": self.seconds is None,
+            "format": self.manifest.format,
+            **{name: getattr(totals, name) for name in totals.__struct_fields__},
+            "shards": len(self.manifest.shards),
+            "encoder": {
+                name: getattr(self.manifest.encoder, name) for name in self.manifest.encoder.__struct_fields__
+            },
+            "seconds": self.seconds,
+            "bytes_read": self.bytes,
+            "tokens_written": self.tokens,
+        }
+
+
+def tokenize(
+    inputs: Sequence[str],
+    *,
+    model: ModelConfig,
+    config: TokenizationConfig,
+    ray: RayConfig,
+    options: Mapping[str, Any],
+    overwrite: bool,
+    quiet: bool,
+) -> Summary:
+    """Make an output, or go on with one that was cut off.
+
+    Args:
+        inputs: files, folders, patterns, URLs, or ``-``.
+        model: whose tokenizer it is.
+        config: the settings.
+        ray: how to reach Ray, with ``config.ray``.
+        options: the settings that decide what is written, by name.
+        overwrite: whether an earlier output in ``config.out`` may be deleted.
+        quiet: show no progress.
+
+    Raises:
+        AsynckitError: an input or a setting is wrong, or the work failed; what was finished is kept.
+    """
+    folder = output_folder(config)
+    sources = tuple(list_sources(inputs, config))
+    job = Job(model, config, sources)
+    tokenizer = Worker(job).tokenizer_record
+    with Journal.open(folder, _plan(sources, tokenizer, options), overwrite=overwrite) as journal:
+        if journal.complete:
+            journal.finish()
+            return Summary(folder, read_manifest(folder), None, 0, 0)
+        with sigterm_as_interrupt():
+            try:
+                worker, progress = _make(job, journal, ray, quiet=quiet)
+            except KeyboardInterrupt:
+                raise Interrupted(
+                    "stopped; what was finished is kept", mend="run the same command again to go on"
+                ) from None
+        _refuse_changed(sources, inputs, config)
+        manifest = close_output(journal, job.sources, worker, tokenizer, options)
+    return Summary(folder, manifest, progress.seconds, progress.worked_bytes, progress.worked_tokens)
+
+
+def output_folder(config: TokenizationConfig) -> Path:
+    """Where the output goes.
+
+    Raises:
+        UsageError: nobody said.
+    """
+    if not config.out:
+        raise UsageError("nobody said where the shards go", where="--out", mend="name a folder: --out DIR")
+    return Path(config.out).expanduser().absolute()
+
+
+def _plan(
+    sources: tuple[Source, ...], tokenizer: TokenizerRecord, options: Mapping[str, Any]
+) -> dict[str, Any]:
+    return {
+        "schema": SCHEMA,
+        "options": dict(options),
+        "tokenizer": {"name": tokenizer.name, "digest": tokenizer.digest},
+        "inputs": [dataclasses.asdict(source) for source in sources],
+    }
+
+
+def _make(job: Job, journal: Journal, ray: RayConfig, *, quiet: bool) -> tuple[Worker, TokenizingProgress]:
+    """Make all shards, with another encoder from the beginning wherever one turns out to be wrong."""
+    avoid = journal.avoided
+    while True:
+        worker = Worker(dataclasses.replace(job, avoid=avoid))
+        name = worker.encoder.name
+        journal.begin_encoder(name, avoid)
+        progress = TokenizingProgress(total_weight(job.sources), quiet=quiet)
+        try:
+            _run(worker, journal, progress, ray)
+        except EncoderMismatch as error:
+            if job.config.encoder != "auto":
+                raise
+            _logger.warning(
+                "%s differs from the reference, so all of it is done again without it: %s", name, error
+            )
+            avoid |= {name}
+            continue
+        return worker, progress
+
+
+def _run(worker: Worker, journal: Journal, progress: TokenizingProgress, ray: RayConfig) -> None:
+    job = worker.job
+    with contextlib.ExitStack() as stack:
+        pool = stack.enter_context(_pool(worker, ray))  # forks, so it comes before any thread
+        items = Items(job.sources, job.config, journal.blocks, streams=max(1, pool.idle // 2))
+        stack.callback(items.close)
+        stack.callback(progress.close)
+        Pipeline(job.sources, items, pool, journal, worker.shard_settings, progress).run()
+
+
+@contextlib.contextmanager
+def _pool(worker: Worker, ray: RayConfig) -> Iterator[Pool]:
+    """Workers that are ended on the way out."""
+    if worker.job.config.ray:
+        from asynckit.tokenization.ray_pool import ray_pool
+
+        with ray_pool(worker, ray) as pool:
+            yield pool
+        return
+    _ = worker.layout  # loaded once, before it is forked
+    local = LocalPool(worker, worker.job.config.workers or available_cpus())
+    try:
+        yield local
+    finally:
+        local.close()
+
+
+def _refuse_changed(sources: tuple[Source, ...], inputs: Sequence[str], config: TokenizationConfig) -> None:
+    """Raise if an input is not what it was when the work began.
+
+    Raises:
+        InputError: it changed while it was read.
+    """
+    for before, now in zip(sources, list_sources(inputs, config), strict=False):
+        if before != now:
+            raise InputError(
+                "the input changed while it was read",
+                where=before.name,
+                mend="let it be finished first, then begin anew with --overwrite",
+            )
