@@ -1,6 +1,9 @@
 """Sequences as the layouts make them, and output folders with every kind of them."""
 
-from collections.abc import Sequence
+import resource
+import signal
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +22,19 @@ from asynckit.tokenization.outputs.shards import ShardSettings, write_shard
 from asynckit.tokenization.records import Sequences
 
 Documents = Sequence[Sequence[int]]
+
+
+@contextmanager
+def largest_file(size: int) -> Iterator[None]:
+    """The disk refuses to let a file grow beyond ``size`` bytes, as a full one would."""
+    before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        signal.signal(signal.SIGXFSZ, before)
 
 
 def unpacked(documents: Documents, *, loss_mask: bool = False) -> Sequences:

@@ -67,7 +67,8 @@ def close_output(
     """
     records = [document for _, document in sorted(journal.shards().items())]
     notes = [UnitNote(**note) for document in records for note in document["notes"]]
-    shards = tuple(msgspec.convert(document["record"], ShardRecord) for document in records)
+    found_shards = [document["record"] for document in records]
+    shards = tuple(msgspec.convert(record, ShardRecord) for record in found_shards if record)
     found = [_Input() for _ in sources]
     for note in notes:
         found[note.source].add(sources[note.source], note)

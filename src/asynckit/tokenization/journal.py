@@ -29,7 +29,7 @@ SCHEMA = "asynckit.tokenization-plan/1"
 _PLAN = "plan.json"
 _WORK = ".work"
 SKIPPED = "skipped.jsonl"
-_OWN = (_PLAN, MANIFEST, _WORK, SKIPPED, "data-*", ".*.tmp")
+_OWN = (_PLAN, MANIFEST, _WORK, SKIPPED, "state.json", "dataset_info.json", "data-*", ".*.tmp")
 _LOCK_SECONDS = 10.0  # a worker of a process that was killed ends within moments
 
 

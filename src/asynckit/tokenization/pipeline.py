@@ -12,6 +12,7 @@ their numbers. So a run that was killed goes on where it was, with any number of
 
 from collections import Counter, deque
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any, Protocol
 
 import msgspec
@@ -166,7 +167,11 @@ class Pipeline:
         self._put_together()
 
     def _put_together(self) -> None:
-        self._waiting.extend(self._assemble(ready) for ready in self._assembly.ready())
+        for ready in self._assembly.ready():
+            if any(each.documents for each in ready.parts):
+                self._waiting.append(self._assemble(ready))
+            else:  # readers cannot map files without bytes
+                self._keep(ready.number, None, [each.path for each in ready.parts])
 
     def _assemble(self, ready: Ready) -> AssembleShard:
         return AssembleShard(
@@ -179,9 +184,12 @@ class Pipeline:
         )
 
     def _commit(self, task: AssembleShard, record: ShardRecord) -> None:
-        notes = sorted(self._notes.pop(task.number), key=lambda note: note.number)
+        self._keep(task.number, record, list(task.parts))
+
+    def _keep(self, number: int, record: ShardRecord | None, parts: list[Path]) -> None:
+        notes = sorted(self._notes.pop(number), key=lambda note: note.number)
         document = {"record": msgspec.to_builtins(record), "notes": [asdict(note) for note in notes]}
-        self._journal.commit(task.number, document, list(task.parts))
+        self._journal.commit(number, document, parts)
 
     def _died(self, task: TokenizeUnit | AssembleShard) -> WorkFailed:
         if isinstance(task, TokenizeUnit):

@@ -13,6 +13,7 @@ mapped files wherever the format allows it.
 
 from bisect import bisect_right
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,8 +22,8 @@ from numpy.typing import NDArray
 
 from asynckit.errors import InputError
 from asynckit.tokenization.outputs.manifest import Manifest, read_manifest
-from asynckit.tokenization.outputs.provenance import Stretches
-from asynckit.tokenization.outputs.stored_shards import StoredShard
+from asynckit.tokenization.outputs.provenance import ENDING, Stretches
+from asynckit.tokenization.outputs.stored_shards import StoredShard, damaged
 
 
 class Stretch(NamedTuple):
@@ -215,13 +216,16 @@ def _documents(shard: StoredShard, rows: Stretches) -> Iterator[tuple[int, NDArr
     """The documents of one row group, which is where all pieces of a document are."""
     order = np.argsort(rows.documents, kind="stable")
     begin, end = int(rows.firsts[0]), int((rows.firsts + rows.tokens).max())
+    if not 0 <= begin <= end <= len(shard.tokens):
+        raise damaged(shard.path(ENDING), f"it tells of tokens {begin} to {end} of {len(shard.tokens)}")
     tokens = shard.tokens.read(begin, end)
     firsts = (rows.firsts[order] - begin).tolist()
     ends = (rows.firsts[order] - begin + rows.tokens[order]).tolist()
     documents = rows.documents[order]
     changes = np.flatnonzero(np.diff(documents)) + 1
     borders = [0, *changes.tolist(), len(documents)]
-    for number, low, high in zip(documents[borders[:-1]].tolist(), borders, borders[1:], strict=False):
+    numbers = documents[borders[:-1]].tolist()
+    for number, (low, high) in zip(numbers, pairwise(borders), strict=True):
         if high - low == 1:
             yield number, tokens[firsts[low] : ends[low]]
         else:

@@ -5,15 +5,18 @@ bytes.
 """
 
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
 from asynckit.disk import whole_file
 from asynckit.errors import InputError
+from asynckit.tokenization.outputs.hugging_face import write_dataset_state
 
 SCHEMA = "asynckit.tokens/1"
 MANIFEST = "manifest.json"
+
+Count = Annotated[int, msgspec.Meta(ge=0)]
 
 
 class FileRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -26,7 +29,7 @@ class FileRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """
 
     name: str
-    bytes: int
+    bytes: Count
     sha256: str
 
 
@@ -44,13 +47,13 @@ class ShardRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         files: all of its files.
     """
 
-    number: int
-    first_document: int
-    documents: int
-    first_token: int
-    tokens: int
-    sequences: int
-    padding: int
+    number: Count
+    first_document: Count
+    documents: Count
+    first_token: Count
+    tokens: Count
+    sequences: Count
+    padding: Count
     files: tuple[FileRecord, ...]
 
 
@@ -59,7 +62,7 @@ class TokenizerRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     name: str
     digest: str
-    vocabulary: int
+    vocabulary: Count
     bos: int | None = None
     eos: int | None = None
     pad: int | None = None
@@ -78,8 +81,8 @@ class EncoderRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     name: str
     version: str
-    checked_documents: int
-    checked_excerpts: int
+    checked_documents: Count
+    checked_excerpts: Count
     bound: float
 
 
@@ -97,11 +100,11 @@ class InputRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     name: str
     format: str
     compression: str
-    bytes: int | None
+    bytes: Count | None
     digest: str
-    documents: int
-    tokens: int
-    skipped: int
+    documents: Count
+    tokens: Count
+    skipped: Count
 
 
 class Totals(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -113,13 +116,13 @@ class Totals(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         truncated_tokens: what was cut off them.
     """
 
-    documents: int
-    tokens: int
-    sequences: int
-    padding: int
-    skipped: int = 0
-    truncated_documents: int = 0
-    truncated_tokens: int = 0
+    documents: Count
+    tokens: Count
+    sequences: Count
+    padding: Count
+    skipped: Count = 0
+    truncated_documents: Count = 0
+    truncated_tokens: Count = 0
 
 
 class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -140,9 +143,9 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
 
     schema: str = SCHEMA
     asynckit: str
-    format: str
-    dtype: str
-    pack_length: int | None
+    format: Annotated[str, msgspec.Meta(pattern="^(megatron|npy|parquet|arrow)$")]
+    dtype: Annotated[str, msgspec.Meta(pattern="^(uint16|int32)$")]
+    pack_length: Annotated[int, msgspec.Meta(ge=1)] | None
     loss_mask: bool
     tokenizer: TokenizerRecord
     options: dict[str, Any]
@@ -156,9 +159,16 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
 def write_manifest(folder: Path, manifest: Manifest) -> None:
     """Write the manifest, which makes an output complete.
 
+    An output of Arrow shards first gets what ``datasets.load_from_disk`` wants to see beside them.
+
     Raises:
         WorkFailed: the disk refuses.
     """
+    if manifest.format == "arrow":
+        files = [file for shard in manifest.shards for file in shard.files]
+        write_dataset_state(
+            folder, [(file.name, file.sha256) for file in files if file.name.endswith(".arrow")]
+        )
     with whole_file(folder / MANIFEST) as file:
         file.write(msgspec.json.format(msgspec.json.encode(manifest), indent=2) + b"\n")
 

@@ -60,7 +60,10 @@ def mask_of(part: Part) -> NDArray[np.uint8]:
 
 def _shape(assembly: "Assembly") -> tuple[int, ...]:
     tokens, length = assembly.total("tokens"), assembly.settings.pack_length
-    return (tokens,) if length is None else (tokens // length, length)
+    if length is None:
+        return (tokens,)
+    assert tokens == length * assembly.total("lengths"), "packed sequences are all of one length"
+    return (tokens // length, length)
 
 
 def _write_offsets(assembly: "Assembly") -> None:

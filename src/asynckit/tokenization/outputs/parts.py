@@ -115,10 +115,13 @@ def write_part(
     )
     hidden = path.with_name(f".{path.name}.tmp")
     with writing(path):
-        with hidden.open("wb", buffering=0) as file:
-            for piece in (_encoded(header), *body):
-                _write_all(file, piece)
-        hidden.replace(path)
+        try:
+            with hidden.open("wb", buffering=0) as file:
+                for piece in (_encoded(header), *body):
+                    _write_all(file, piece)
+            hidden.replace(path)
+        finally:
+            hidden.unlink(missing_ok=True)
 
 
 def _as_stored(tokens: NDArray[np.uint32], dtype: np.dtype[Any]) -> NDArray[Any]:
@@ -184,7 +187,7 @@ def read_part(path: Path, *, check: bool = True) -> Part:
     content = _content(path)
     header, begin = _header_of(content, path)
     if check and zlib.crc32(memoryview(content)[begin:]) != header.check:
-        raise _damaged(path, "its bytes are not those that were written")
+        raise damaged(path, "its bytes are not those that were written")
     arrays = {}
     for name, dtype, length in header.arrays:
         arrays[name] = np.frombuffer(content, dtype, count=length, offset=begin)
@@ -206,25 +209,26 @@ def _content(path: Path) -> mmap.mmap:
         with path.open("rb") as file:
             return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
     except (OSError, ValueError) as error:  # ValueError: an empty file
-        raise _damaged(path, str(error)) from error
+        raise damaged(path, str(error)) from error
 
 
 def _header_of(content: mmap.mmap, path: Path) -> tuple[PartHeader, int]:
     """The header, and where the arrays begin."""
     if content[:8] != _MAGIC:
-        raise _damaged(path, "it does not begin like a part")
+        raise damaged(path, "it does not begin like a part")
     begin = _FIXED + int.from_bytes(content[8:12], "little")
     text = content[_FIXED:begin]
     # Nothing has the CRC 0, which is also what is read where nothing is left.
     if not text or zlib.crc32(text) != int.from_bytes(content[12:16], "little"):
-        raise _damaged(path, "its header is not the one that was written")
+        raise damaged(path, "its header is not the one that was written")
     header = msgspec.json.decode(text, type=PartHeader)
     sizes = (np.dtype(dtype).itemsize * length for _, dtype, length in header.arrays)
     if begin + sum(-(-size // _ALIGNED) * _ALIGNED for size in sizes) != len(content):
-        raise _damaged(path, f"it has {len(content)} bytes, which is not what its header says")
+        raise damaged(path, f"it has {len(content)} bytes, which is not what its header says")
     return header, begin
 
 
-def _damaged(path: Path, problem: str) -> DamagedPart:
+def damaged(path: Path, problem: str) -> DamagedPart:
+    """The error for a part that cannot be used."""
     mend = "delete it and run the same command again: its part of the input is done once more"
     return DamagedPart(f"the part cannot be used: {problem}", where=str(path), mend=mend)

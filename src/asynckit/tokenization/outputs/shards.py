@@ -14,7 +14,7 @@ import numpy as np
 
 from asynckit.tokenization.outputs.dtypes import token_dtype
 from asynckit.tokenization.outputs.manifest import FileRecord, ShardRecord
-from asynckit.tokenization.outputs.parts import Part, PartHeader, read_header, read_part
+from asynckit.tokenization.outputs.parts import Part, PartHeader, damaged, read_header, read_part
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,9 +75,12 @@ class Assembly:
         Raises:
             DamagedPart: a part cannot be used; torn ones are noticed where ``check`` is set.
         """
+        dtype = self.settings.dtype
         document, token = self.first_document, 0
         for path in self.parts:
             part = read_part(path, check=check)
+            if part.tokens.dtype != dtype:
+                raise damaged(path, f"its ids are {part.tokens.dtype}, and those of the shard {dtype}")
             yield part, document, token
             document += len(part.starts)
             token += len(part.tokens)

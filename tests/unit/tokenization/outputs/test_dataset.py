@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from made_tokens import Documents, write_output
 
@@ -169,6 +169,16 @@ def test_a_missing_or_shortened_file_is_an_error_that_names_it(
         path.write_bytes(whole)
 
 
+def test_the_provenance_of_another_output_is_noticed(tmp_path: Path) -> None:
+    """It would lead out of the tokens."""
+    write_output(tmp_path / "a", SHARDS, settings_of("npy", None))
+    write_output(tmp_path / "b", [[[[1], [2]]], *SHARDS[1:]], settings_of("npy", None))
+    name = "data-00000.provenance.parquet"
+    (tmp_path / "a" / name).rename(tmp_path / "b" / name)
+    with pytest.raises(InputError, match="it tells of tokens 0 to 4 of 2"):
+        list(TokenDataset.open(tmp_path / "b").documents())
+
+
 def read_everything(dataset: TokenDataset) -> None:
     """Look into every file."""
     for shard in dataset.shards:
@@ -181,6 +191,7 @@ def read_everything(dataset: TokenDataset) -> None:
 documents = st.lists(st.lists(st.integers(1, 999), max_size=9), max_size=6)
 
 
+@settings(deadline=None, max_examples=50)  # it writes and syncs files
 @given(
     shards=st.lists(st.lists(documents, min_size=1, max_size=3), max_size=3),
     file_format=st.sampled_from(FORMATS),

@@ -44,6 +44,19 @@ def test_a_damaged_manifest_is_an_error(tmp_path: Path, content: str) -> None:
     assert caught.value.where == str(tmp_path / MANIFEST)
 
 
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("format", "tar"), ("dtype", "float64"), ("pack_length", 0), ("shards", [{}]), ("more", 1)],
+)
+def test_a_value_that_cannot_be_is_an_error(tmp_path: Path, key: str, value: object) -> None:
+    """Arrays are read as the manifest says."""
+    write_output(tmp_path, [[[[1, 2]]]], SETTINGS)
+    content = json.loads((tmp_path / MANIFEST).read_bytes())
+    (tmp_path / MANIFEST).write_text(json.dumps(content | {key: value}))
+    with pytest.raises(InputError, match=key):
+        read_manifest(tmp_path)
+
+
 def test_bytes_that_are_no_text_are_damage(tmp_path: Path) -> None:
     """Not a traceback."""
     (tmp_path / MANIFEST).write_bytes(b'{"schema": "\xff"}')

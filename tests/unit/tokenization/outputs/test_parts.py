@@ -4,9 +4,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
-from made_tokens import unpacked
+from made_tokens import largest_file, unpacked
 
 from asynckit.errors import WorkFailed
 from asynckit.tokenization.outputs.dtypes import token_dtype
@@ -56,6 +56,7 @@ def test_the_same_unit_gives_the_same_bytes(tmp_path: Path) -> None:
     assert len(list(tmp_path.iterdir())) == 2
 
 
+@settings(deadline=None)  # it writes files
 @given(data=st.data())
 def test_a_torn_part_is_noticed(data: st.DataObject, tmp_path_factory: pytest.TempPathFactory) -> None:
     """A power cut leaves files that are short, or have zeros where bytes should be."""
@@ -94,6 +95,14 @@ def test_an_id_beyond_the_dtype_is_refused(tmp_path: Path) -> None:
     """Ids never wrap around."""
     with pytest.raises(WorkFailed, match="65536"):
         written(tmp_path / "a.part", unpacked([[65_536]]))
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_full_disk_leaves_nothing_half_written(tmp_path: Path) -> None:
+    """What was written of the part would only take room."""
+    with largest_file(100), pytest.raises(WorkFailed, match="free some space") as caught:
+        written(tmp_path / "a.part", unpacked([[1] * 100]))
+    assert caught.value.where == str(tmp_path / "a.part")
     assert not list(tmp_path.iterdir())
 
 

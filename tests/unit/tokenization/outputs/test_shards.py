@@ -1,8 +1,6 @@
 """Shards: the files that trainers read."""
 
 import hashlib
-import resource
-import signal
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from made_tokens import Documents, write_parts
+from made_tokens import Documents, largest_file, write_parts
 from megatron_reader import MegatronReader
 
 from asynckit.errors import WorkFailed
@@ -168,18 +166,22 @@ def test_no_shard_takes_in_a_torn_part(tmp_path: Path, file_format: str) -> None
     assert [path.name for path in tmp_path.iterdir()] == [".work"]
 
 
-def test_a_full_disk_is_an_error_for_the_person(tmp_path: Path) -> None:
+def test_no_shard_takes_in_ids_of_another_size(tmp_path: Path) -> None:
+    """Sixteen bits read as thirty-two are other tokens."""
+    parts = write_parts(tmp_path / ".work", UNITS, settings_of("npy"))
+    with pytest.raises(DamagedPart, match="uint16"):
+        write_shard(tmp_path, 0, parts, settings_of("npy", vocabulary=100_000), 0, 0)
+
+
+@pytest.mark.parametrize(
+    ("file_format", "ending"),
+    [("megatron", "bin"), ("npy", "npy"), ("parquet", "parquet"), ("arrow", "arrow")],
+)
+def test_a_full_disk_is_an_error_for_the_person(tmp_path: Path, file_format: str, ending: str) -> None:
     """It names the file; nothing half-written stays."""
-    settings = settings_of("parquet")
+    settings = settings_of(file_format)
     parts = write_parts(tmp_path / ".work", [[[1] * 10, list(range(900))]], settings)
-    before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (100, hard))
-    try:
-        with pytest.raises(WorkFailed, match="cannot be written") as caught:
-            write_shard(tmp_path, 0, parts, settings, 0, 0)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-        signal.signal(signal.SIGXFSZ, before)
-    assert caught.value.where == str(tmp_path / "data-00000.parquet")
+    with largest_file(100), pytest.raises(WorkFailed, match="free some space") as caught:
+        write_shard(tmp_path, 0, parts, settings, 0, 0)
+    assert caught.value.where == str(tmp_path / f"data-00000.{ending}")
     assert [path.name for path in tmp_path.iterdir()] == [".work"]
