@@ -99,8 +99,8 @@ class Watch:
         return len(self._seen)
 
     def at_the_end(self) -> bool:
-        """Whether nothing but the manifest is missing."""
-        return sum(not path.name.startswith(".") for path in self._out.glob("*")) >= self._all_files - 1
+        """Whether there is nothing left but the last shard and the manifest."""
+        return sum(not path.name.startswith(".") for path in self._out.glob("*")) >= self._all_files - 4
 
 
 def children(pid: int) -> list[int]:
@@ -152,7 +152,7 @@ def test_seventeen_deaths_change_no_byte(name: str, tiny_llama: Path, tmp_path: 
         with subprocess.Popen(todo, env=environment(), stderr=subprocess.PIPE) as process:
             while deaths < DEATHS:
                 victim, moment = chance.choice(VICTIMS), watch.steps() + chance.randrange(10)
-                last = deaths >= DEATHS - 2
+                last = deaths == DEATHS - 1
                 due = watch.at_the_end if last else lambda moment=moment: watch.steps() >= moment
                 deaths += strike(process, victim, due, chance)
                 if process.poll() is not None or victim != "worker":
