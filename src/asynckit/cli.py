@@ -21,6 +21,7 @@ COMMANDS = {
     "serve": ("asynckit.commands.serve", "Serve a model and its LoRA adapters as OpenAI does."),
     "tokenize": ("asynckit.commands.tokenize", "Turn text into token shards that a trainer can memory-map."),
     "runs": ("asynckit.commands.runs", "List, show, audit and export what rollout left behind."),
+    "tokens": ("asynckit.commands.tokens", "Inspect, verify and count what tokenize left behind."),
     "config": ("asynckit.commands.config", "Show the resolved configuration."),
 }
 

@@ -20,11 +20,12 @@ from asynckit.readable import quiet_json, readable
 
 if TYPE_CHECKING:
     import tqdm
-    from rich.console import Console
+    from rich.console import Console, RenderableType
 
 HEARTBEAT_SECONDS = 10.0
 MOST_UNWRITTEN = 10_000  # records
 _LAST_SECONDS = 1.0
+_PLAIN_WIDTH = 240  # columns where no terminal says how many it has
 
 _verbose = False
 
@@ -108,6 +109,17 @@ def stdout() -> "Console":
 def print_json(document: Any) -> None:
     """Print one JSON document to stdout; what a terminal would obey in its texts is escaped."""
     sys.stdout.write(quiet_json(json.dumps(document, ensure_ascii=False, indent=2)) + "\n")
+
+
+def print_for_people(*parts: "RenderableType") -> None:
+    """Print tables and texts to stdout; without a terminal nothing is wrapped to the width of one."""
+    from rich.console import Console
+
+    out = stdout()
+    if not out.is_terminal:
+        out = Console(file=out.file, width=_PLAIN_WIDTH)
+    for part in parts:
+        out.print(part)
 
 
 def print_note(text: str) -> None:

@@ -40,9 +40,8 @@ def units_with_blocks(source: Source, config: TokenizationConfig) -> Iterator[tu
         yield from ((unit, None) for unit in units_of(source, 0, config.unit_bytes))
 
 
-def read_source(source: Source, config: TokenizationConfig, *fields: str) -> Read:
-    """All records of one source."""
-    read = Read([], [], [], [], [], [], [])
+def read_source(source: Source, config: TokenizationConfig, fields: tuple[str, ...], read: Read) -> None:
+    """All records of one source, added to ``read``."""
     lines = 0
     for unit, block in units_with_blocks(source, config):
         reader = UnitReader(source, unit, block, fields or ("text",), config)
@@ -57,14 +56,12 @@ def read_source(source: Source, config: TokenizationConfig, *fields: str) -> Rea
         lines += reader.lines
         read.units.append(unit)
         read.digests.append(reader.digest)
-    return read
 
 
 def read_inputs(*inputs: Any, fields: tuple[str, ...] = (), **settings: Any) -> Read:
     """All records of some inputs."""
     config = TokenizationConfig(**settings)
-    together = Read([], [], [], [], [], [], [])
+    read = Read([], [], [], [], [], [], [])
     for source in list_sources(list(map(str, inputs)), config):
-        for items, more in zip(together, read_source(source, config, *fields), strict=True):
-            items.extend(more)
-    return together
+        read_source(source, config, fields, read)
+    return read

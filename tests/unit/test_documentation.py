@@ -31,6 +31,7 @@ ROOT = Path(__file__).parents[2]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
 ROLLOUT = (ROOT / "docs" / "rollout.md").read_text(encoding="utf-8")
 SERVE = (ROOT / "docs" / "serve.md").read_text(encoding="utf-8")
+TOKENIZE = (ROOT / "docs" / "tokenize.md").read_text(encoding="utf-8")
 SERVE_API = (ROOT / "docs" / "serve-api.md").read_text(encoding="utf-8")
 
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -202,7 +203,11 @@ def a_trajectory() -> Trajectory:
     )
 
 
-@pytest.mark.parametrize(("name", "page"), [("rollout", ROLLOUT), ("serve", SERVE)], ids=["rollout", "serve"])
+@pytest.mark.parametrize(
+    ("name", "page"),
+    [("rollout", ROLLOUT), ("serve", SERVE), ("tokenize", TOKENIZE)],
+    ids=lambda name: name[:8],
+)
 def test_the_page_of_a_command_has_every_flag(name: str, page: str) -> None:
     """Nobody has to read the code to find an option."""
     command: Any = typer.main.get_command(app)
@@ -299,6 +304,13 @@ def test_the_serve_page_has_every_setting_with_its_default() -> None:
     for part in fields(values):
         default = getattr(values, part.name)
         assert default is None or shown[part.name].strip("`") == as_on_a_page(default), part.name
+
+
+def test_the_tokenize_page_has_every_setting() -> None:
+    """And its flags."""
+    assert [
+        part.name for part in fields(Root().tokenization) if f"`tokenization.{part.name}`" not in TOKENIZE
+    ] == []
 
 
 def test_the_serve_page_has_every_exit_code() -> None:

@@ -10,8 +10,6 @@ from asynckit.commands import options
 from asynckit.errors import UsageError
 
 if TYPE_CHECKING:
-    from rich.console import RenderableType
-
     from asynckit.rollout.afterwards.run_reader import Run
     from asynckit.rollout.afterwards.run_view import Choice
 
@@ -22,7 +20,6 @@ app = typer.Typer(
 )
 
 RunName = Annotated[str, typer.Argument(metavar="RUN", help="Folder of a run, or its name under runs/.")]
-_PLAIN_WIDTH = 240  # columns where no terminal says how many it has
 
 
 @app.callback()
@@ -46,17 +43,6 @@ def _open(name: str) -> "Run":
     return run
 
 
-def _print(*parts: "RenderableType") -> None:
-    """Print for a person; without a terminal nothing is wrapped to the width of one."""
-    from rich.console import Console
-
-    out = console.stdout()
-    if not out.is_terminal:
-        out = Console(file=out.file, width=_PLAIN_WIDTH)
-    for part in parts:
-        out.print(part)
-
-
 @app.command("list")
 def list_(
     folder: Annotated[Path, typer.Argument(help="Folder to look into, and into the folders in it.")] = Path(
@@ -76,7 +62,7 @@ def list_(
     if json:
         console.print_json(to_dict(folder, found))
     elif found:
-        _print(render(folder, found))
+        console.print_for_people(render(folder, found))
     else:
         console.print_note(f"there are no runs in {folder}")
 
@@ -142,7 +128,9 @@ def _show_groups(run: "Run", choice: "Choice", *, json: bool) -> None:
     total = run.groups_submitted()
     summary = run.summary()
     about = [render(run.path.parent, list_runs(run.path))]
-    _print(*about, *([summary_table(summary)] if summary else []), groups_table(rows, total))
+    console.print_for_people(
+        *about, *([summary_table(summary)] if summary else []), groups_table(rows, total)
+    )
 
 
 @app.command()
@@ -180,7 +168,7 @@ def audit(
     if json:
         console.print_json(result.to_dict())
     else:
-        _print(*render(result))
+        console.print_for_people(*render(result))
     result.raise_for_findings()
 
 

@@ -31,6 +31,10 @@ def tokenize(
     format_: Annotated[
         str | None, typer.Option("--format", "-f", help="megatron, npy, parquet or arrow.")
     ] = None,
+    input_format: Annotated[
+        str | None,
+        typer.Option("--input-format", help="jsonl, json, parquet, arrow, csv or text; by name if unsaid."),
+    ] = None,
     field: Annotated[
         str | None, typer.Option("--field", help="Where the text is, such as messages[0].content.")
     ] = None,
@@ -79,6 +83,7 @@ def tokenize(
             Flag("model.tokenizer", tokenizer, "--tokenizer"),
             Flag("tokenization.out", out, "--out"),
             Flag("tokenization.format", format_, "--format"),
+            Flag("tokenization.input_format", input_format, "--input-format"),
             Flag("tokenization.field", field, "--field"),
             Flag("tokenization.mode", mode, "--mode"),
             Flag("tokenization.pack_length", pack, "--pack"),

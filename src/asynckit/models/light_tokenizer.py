@@ -114,6 +114,21 @@ class LightTokenizer:
         """What a token stands for in the text's UTF-8, which may be a part of a character."""
         return self._look_up(token_id)[1]
 
+    def all_bytes(self) -> list[bytes]:
+        """:meth:`token_bytes` of every id below ``vocabulary``, in one go."""
+        spelled = [b""] * self.vocabulary
+        known = [id_ for id_ in range(self.vocabulary) if self.knows(id_)]
+        if self._is_byte_level:
+            for id_ in known:
+                spelled[id_] = byte_level_bytes(self._backend.id_to_token(id_))
+        else:
+            before, *texts = self.decode_windows([[self._before], *([self._before, id_] for id_ in known)])
+            for id_, text in zip(known, texts, strict=True):
+                spelled[id_] = text[len(before) :].encode()
+        for id_, byte in self.fallback.items():
+            spelled[id_] = bytes([byte])
+        return spelled
+
     def render_chat(
         self,
         messages: Sequence[Mapping[str, Any]],

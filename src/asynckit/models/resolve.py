@@ -5,7 +5,7 @@ import hashlib
 import os
 from pathlib import Path
 
-from asynckit.errors import InputError, ModelNotFound
+from asynckit.errors import AsynckitError, InputError, ModelNotFound
 from asynckit.models import embedded
 from asynckit.models.cache import cache_root
 from asynckit.models.config import ModelConfig
@@ -44,7 +44,12 @@ def resolve_tokenizer(config: ModelConfig, *, progress: bool = False) -> Path:
     """
     if config.tokenizer is None:
         return _find(config.name, config.revision, config, "tokenizer", progress=progress)
-    return _find(config.tokenizer, None, config, "tokenizer", progress=progress)
+    try:
+        return _find(config.tokenizer, None, config, "tokenizer", progress=progress)
+    except AsynckitError as error:
+        if error.where != _WHERE:
+            raise
+        raise type(error)(error.message, where="model.tokenizer", mend=error.mend) from error
 
 
 def _find(name: str, revision: str | None, config: ModelConfig, part: Part, *, progress: bool) -> Path:

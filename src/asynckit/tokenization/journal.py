@@ -202,12 +202,16 @@ def read_plan(folder: Path) -> dict[str, Any] | None:
 def refuse_changes(folder: Path, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
     """Raise if an output was begun with another plan.
 
+    A run that stopped at a broken record may go on without such records.
+
     Raises:
         ConfigError: the settings or the tokenizer differ.
         InputError: the inputs do.
     """
     mend = "put it back as it was, choose another --out, or begin anew with --overwrite"
     options, then = now["options"], before["options"]
+    if then.get("on_error") == "stop":  # what was finished under it had no errors
+        then = {**then, "on_error": options.get("on_error")}
     if changed := sorted(name for name in {*options, *then} if options.get(name) != then.get(name)):
         shown = ", ".join(
             f"tokenization.{name} was {then.get(name)!r} and is {options.get(name)!r}" for name in changed

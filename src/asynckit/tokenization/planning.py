@@ -17,6 +17,7 @@ from asynckit.errors import InputError
 from asynckit.models.config import ModelConfig
 from asynckit.tokenization.config import TokenizationConfig
 from asynckit.tokenization.inputs.listing import list_sources
+from asynckit.tokenization.inputs.names import ROW_FORMATS
 from asynckit.tokenization.inputs.units import blocks_of, is_stream, units_of
 from asynckit.tokenization.pool import available_cpus
 from asynckit.tokenization.records import Source, Unit
@@ -24,8 +25,10 @@ from asynckit.tokenization.schedule import Item, weight_of
 from asynckit.tokenization.tasks import AssembleShard, Job, TokenizeUnit, UnitNote, Worker
 
 _ONE_IN = 100
-_SMALLEST_PIECE = 64 << 10
+_SMALLEST_PIECE = 16 << 10
+_TIMED_BYTES = 4 << 20
 _MOST_PIECES = 100 * _ONE_IN  # of one source
+_FEWEST_PIECES = 30  # that an interval is worth something with
 _SIGMAS = 1.96  # 95 %
 
 
@@ -82,32 +85,31 @@ def forecast(inputs: Sequence[str], *, model: ModelConfig, config: TokenizationC
         InputError: the sample holds no document.
     """
     sources = tuple(list_sources(inputs, config))
-    worker = Worker(Job(model, replace(config, on_error="skip"), sources))
+    worker = Worker(Job(model, replace(config, on_error="skip", check_share=0.0), sources))
     workers = config.workers or available_cpus()
     _ = worker.layout  # what is loaded once is not what a unit takes
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         pieces = list(_pieces(sources, config, folder))
-        began = time.perf_counter()
         parts = tuple(folder / f"{piece.item.number:08d}.part" for piece in pieces)
         notes = [
             worker.tokenize(TokenizeUnit(piece.item, path)) for piece, path in zip(pieces, parts, strict=True)
         ]
         record = worker.assemble(AssembleShard(0, parts, folder, worker.shard_settings, 0, 0))
-        seconds = time.perf_counter() - began
+        rate = _rate(worker, folder)
         written = sum(file.bytes for file in record.files)
-    return _extrapolated(pieces, notes, written, seconds, worker, workers)
+    return _extrapolated(pieces, notes, written, rate, worker, workers)
 
 
 def _extrapolated(
     pieces: list[_Piece],
     notes: list[UnitNote],
     written: int,
-    seconds: float,
+    rate: float,
     worker: Worker,
     workers: int,
 ) -> Forecast:
-    weights = np.array([piece.item.weight for piece in pieces], float)
+    weights = np.array([_used(piece, note, worker) for piece, note in zip(pieces, notes, strict=True)], float)
     tokens = np.array([note.tokens for note in notes], float)
     sampled, total = weights.sum(), sum(piece.stands_for for piece in pieces)
     if not tokens.sum():
@@ -130,7 +132,7 @@ def _extrapolated(
         tokens=round(estimate),
         tokens_low=max(round(estimate - _SIGMAS * error), 0),
         tokens_high=round(estimate + _SIGMAS * error),
-        seconds=seconds * scale / workers,
+        seconds=total / rate / workers,
         workers=workers,
         output_bytes=round(written * scale),
         encoder=worker.encoder.name,
@@ -138,18 +140,36 @@ def _extrapolated(
     )
 
 
+def _rate(worker: Worker, folder: Path) -> float:
+    """Bytes a second of one worker, from a unit of ordinary size at the beginning of the largest source."""
+    sources = worker.job.sources
+    index = max(range(len(sources)), key=lambda each: sources[each].bytes or 0)
+    if is_stream(sources[index]):
+        unit, content = next(blocks_of(sources[index], index, _TIMED_BYTES))
+        path = folder / "timed.block"
+        path.write_bytes(content)
+        item = Item(0, 0, unit, len(content), path)
+    else:
+        unit = next(units_of(sources[index], index, _TIMED_BYTES))
+        item = Item(0, 0, unit, weight_of(sources[index], unit))
+    began = time.perf_counter()
+    worker.tokenize(TokenizeUnit(item, folder / "timed.part"))
+    return max(item.weight, 1) / (time.perf_counter() - began)
+
+
+def _used(piece: _Piece, note: UnitNote, worker: Worker) -> int:
+    """Bytes that became tokens: records begin in a unit and may end beyond it."""
+    rows = worker.job.sources[note.source].format in ROW_FORMATS
+    return piece.item.weight if rows else note.text_bytes + note.documents  # each with its line break
+
+
 def _pieces(sources: tuple[Source, ...], config: TokenizationConfig, folder: Path) -> Iterator[_Piece]:
-    """One unit in a hundred, evenly spaced from a seeded start; of a stream its first block."""
-    offset = random.Random(0).randrange(_ONE_IN)  # noqa: S311 - no secret
-    candidates = _candidates(sources)
-    taken, passed, last = [], 0.0, None
-    for position, (unit, weight) in enumerate(candidates):
-        passed += weight
-        last = (unit, weight)
-        if position % _ONE_IN == offset:
-            taken.append(last)
-    if not taken and last:
-        taken.append(last)
+    """One unit in a hundred or fewer, evenly spaced from a seeded start; of a stream its first block."""
+    candidates = list(_candidates(sources))
+    step = max(min(_ONE_IN, len(candidates) // _FEWEST_PIECES), 1)
+    offset = random.Random(0).randrange(step)  # noqa: S311 - no secret
+    taken = candidates[offset::step]
+    passed = sum(weight for _, weight in candidates)
     size = sum(weight for _, weight in taken)
     for number, (unit, weight) in enumerate(taken):
         stands_for = passed * weight / size

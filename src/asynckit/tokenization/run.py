@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import json
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -122,13 +123,15 @@ def output_folder(config: TokenizationConfig) -> Path:
 def _plan(
     sources: tuple[Source, ...], tokenizer: TokenizerRecord, options: Mapping[str, Any]
 ) -> dict[str, Any]:
-    return {
+    plan = {
         "schema": SCHEMA,
         "options": dict(options),
         "tokenizer": {"name": tokenizer.name, "digest": tokenizer.digest},
         # Lists, as they come back from the file.
         "inputs": [{**dataclasses.asdict(source), "columns": list(source.columns)} for source in sources],
     }
+    as_read: dict[str, Any] = json.loads(json.dumps(plan))  # with lists for tuples
+    return as_read
 
 
 def _make(job: Job, journal: Journal, ray: RayConfig, *, quiet: bool) -> tuple[Worker, TokenizingProgress]:

@@ -107,6 +107,12 @@ def test_a_token_has_its_text_in_a_sentence_and_its_bytes(
     assert len(set(byte_alphabet().values())) == 256
 
 
+def test_all_bytes_are_those_of_each_token(pair: Pair) -> None:
+    """Counting text takes them in one go."""
+    light = pair.light
+    assert light.all_bytes() == [light.token_bytes(id_) for id_ in range(light.vocabulary)]
+
+
 def test_changed_files_are_read_anew(byte_level_folder: Path) -> None:
     """What is kept of a tokenizer belongs to its files."""
     config = ModelConfig(name=str(byte_level_folder), cache_dir=str(byte_level_folder / "cache"))

@@ -95,9 +95,8 @@ def test_any_order_of_work_and_any_deaths_give_the_same_bytes(
     @given(st.randoms(use_true_random=False), st.integers(1, 4), st.lists(st.integers(1, 40), max_size=4))
     def check(chance: random.Random, workers: int, kills: list[int]) -> None:
         def pool(tasks: int | None) -> MakePool:
-            return lambda worker: InlinePool(
-                worker, workers, chance, deaths=0.05 if tasks else 0.0, tasks=tasks
-            )
+            deaths = 0.05 if tasks else 0.0
+            return lambda worker: InlinePool(worker, workers, chance, deaths=deaths, tasks=tasks)
 
         out = tmp_path_factory.mktemp("disturbed")
         for tasks in kills:

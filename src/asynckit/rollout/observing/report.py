@@ -7,19 +7,19 @@ and the page's own policy forbids scripts and every connection.
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from html import escape
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+from asynckit.charts import histogram, lines, moving_mean, strips
 from asynckit.cluster.config import RayConfig
 from asynckit.disk import whole_file
 from asynckit.engine.config import EngineConfig, SamplingParams
 from asynckit.engine.simulated_config import SimulatedConfig
 from asynckit.errors import InputError
 from asynckit.models.config import ModelConfig
+from asynckit.page import page, table, visible
 from asynckit.rollout.config import (
     AsyncTrainingConfig,
     LearnerConfig,
@@ -27,7 +27,6 @@ from asynckit.rollout.config import (
     RewardConfig,
     RolloutConfig,
 )
-from asynckit.rollout.observing.charts import histogram, lines, moving_mean, strips
 from asynckit.rollout.observing.report_numbers import (
     DRAWN,
     Example,
@@ -64,14 +63,6 @@ _FROM_SUMMARY = (
     "seconds",
 )
 _ERRORS = 20
-_POLICY = "default-src 'none'; style-src 'unsafe-inline'"
-# What would act instead of being read: control characters become the pictures that Unicode has of them (line
-# break and tab may stay), and those that turn the writing direction their escapes.
-_VISIBLE: dict[int, int | str] = {
-    **{code: 0x2400 + code for code in range(32) if code not in (9, 10)},
-    127: 0x2421,
-    **{code: f"\\u{code:04x}" for code in (*range(0x202A, 0x202F), *range(0x2066, 0x206A))},
-}
 
 
 def write_report(folder: Path) -> Path:
@@ -87,7 +78,7 @@ def write_report(folder: Path) -> Path:
         raise InputError(f"cannot be read: {error.strerror}", where=str(error.filename or folder)) from error
     path = folder / NAME
     with whole_file(path) as file:
-        file.write(_page(folder.absolute().name, body).encode("utf-8", "replace"))
+        file.write(page(folder.absolute().name, body).encode("utf-8", "replace"))
     return path
 
 
@@ -98,12 +89,12 @@ def _body(folder: Path) -> Sequence[str]:
     settings = mapping_in(config, "config", RunDirectory(folder).config_path)
     samples = read_samples(folder)
     return (
-        f"<h1>{_text(folder.absolute().name)}</h1>",
-        _table((), _facts(folder, samples)),
+        f"<h1>{visible(folder.absolute().name)}</h1>",
+        table((), _facts(folder, samples)),
         "<h2>Over time</h2>",
         *_plots(samples, read_timeline(folder)),
         "<h2>Settings that are not the defaults</h2>",
-        _table(("setting", "value"), changed_settings(settings)),
+        table(("setting", "value"), changed_settings(settings)),
         "<h2>Errors</h2>",
         _errors(samples.errors),
         "<h2>Samples</h2>",
@@ -194,7 +185,7 @@ def _errors(errors: Counter[str]) -> str:
     most = errors.most_common(_ERRORS)
     rest = len(errors) - len(most)
     more = f"<p>{rest} other errors are not shown.</p>" if rest else ""
-    return _table(("samples", "error"), [(f"{count:,}", error) for error, count in most]) + more
+    return table(("samples", "error"), [(f"{count:,}", error) for error, count in most]) + more
 
 
 def _examples(title: str, examples: Sequence[Example]) -> str:
@@ -208,42 +199,15 @@ def _example(example: Example) -> str:
     heading = f"{reward}, {example.tokens:,} tokens, {example.status}"
     place = f"{example.group_id}, sample {example.sample_index}"
     return (
-        f"<details><summary>{_text(heading)} <small>{_text(place)}</small></summary>"
+        f"<details><summary>{visible(heading)} <small>{visible(place)}</small></summary>"
         f"<h4>prompt</h4>{_quote(example.prompt)}<h4>response</h4>{_quote(example.response)}"
         f"<h4>ground truth</h4>{_quote(example.ground_truth)}</details>"
     )
 
 
-def _page(title: str, body: Iterable[str]) -> str:
-    style = files("asynckit.rollout.observing").joinpath("report.css").read_text(encoding="utf-8")
-    return (
-        '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
-        f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{_text(title)}</title><style>\n{style}</style></head>\n<body><main>\n"
-        + "\n".join(body)
-        + "\n</main></body></html>\n"
-    )
-
-
-def _table(header: Sequence[str], rows: Sequence[tuple[str, str]]) -> str:
-    if not rows:
-        return "<p>None.</p>"
-    top = "".join(f'<th scope="col">{_text(name)}</th>' for name in header)
-    lines = "".join(
-        f'<tr><th scope="row">{_text(name)}</th><td>{_text(value)}</td></tr>' for name, value in rows
-    )
-    return f"<table>{f'<thead><tr>{top}</tr></thead>' if top else ''}<tbody>{lines}</tbody></table>"
-
-
 def _quote(text: str) -> str:
     """Somebody else's words: they keep their lines, and their writing direction to themselves."""
-    return f'<pre dir="auto">{_text(text)}</pre>' if text else "<p>empty</p>"
-
-
-def _text(text: str) -> str:
-    """Text that can be nothing but text on the page."""
-    return escape(text.translate(_VISIBLE))
+    return f'<pre dir="auto">{visible(text)}</pre>' if text else "<p>empty</p>"
 
 
 def _counted(counts: Mapping[str, int]) -> str:

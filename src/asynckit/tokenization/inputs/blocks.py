@@ -3,11 +3,12 @@
 from collections.abc import Iterable, Iterator
 
 from asynckit.tokenization.inputs.access import named_faults, opened
-from asynckit.tokenization.inputs.cutting import CUTS, Cut
+from asynckit.tokenization.inputs.cutting import Cut, cut_of
 from asynckit.tokenization.inputs.decompression import chunks_of
 from asynckit.tokenization.inputs.faults import BrokenSource, Unusable
+from asynckit.tokenization.inputs.json_lists import is_cut_off
 from asynckit.tokenization.inputs.pieces import LONGEST_RECORD
-from asynckit.tokenization.inputs.places import place_of
+from asynckit.tokenization.inputs.places import shown_name
 from asynckit.tokenization.records import Source
 
 
@@ -16,16 +17,19 @@ def cut_into_blocks(source: Source, block_bytes: int) -> Iterator[tuple[int, byt
 
     A block ends at the last end of a record in ``block_bytes``, or is one longer record.
     """
-    start = 0
+    start, block = 0, b""
     with opened(source) as file, named_faults(source.name):
-        blocks = whole_blocks(chunks_of(file, source.compression), CUTS[source.format], block_bytes)
+        blocks = whole_blocks(chunks_of(file, source.compression), cut_of(source), block_bytes)
         try:
             for block in blocks:
                 yield start, block
                 start += len(block)
         except Unusable as fault:
-            where = place_of(source, start)
+            where = shown_name(source)
             raise BrokenSource.at(start, fault.reason, where=where, mend=fault.mend) from fault
+    if source.format == "json" and is_cut_off(block):
+        mend = "fetch or write the file again"
+        raise BrokenSource.at(start, "the list is cut off", where=shown_name(source), mend=mend)
 
 
 def whole_blocks(chunks: Iterable[bytes], cut: Cut, block_bytes: int) -> Iterator[bytes]:

@@ -124,7 +124,7 @@ class Wanted:
 
     Attributes:
         path: where.
-        kind: text, list or any.
+        kind: text; list, which may be kept as JSON in a text; or any.
         optional: None is given where it is missing or null.
     """
 
@@ -152,13 +152,22 @@ class Wanted:
             return None
         if self.kind == "text":
             return self._text(value)
-        if self.kind == "list" and not isinstance(value, list):
-            raise self._wrong_kind(value, "a list of messages")
-        return value
+        return self._list(value) if self.kind == "list" else value
 
     def _text(self, value: Any) -> str:
         if not isinstance(value, str):
             raise self._wrong_kind(value, "text")
+        return value
+
+    def _list(self, value: Any) -> list[Any]:
+        if isinstance(value, str) and value.startswith("["):
+            try:
+                value = json.loads(value)
+            except ValueError as error:
+                mend = "mend the record, or leave such records out with --on-error skip"
+                raise Unusable(f"{self.path.text} is text, and no JSON: {error}", mend) from error
+        if not isinstance(value, list):
+            raise self._wrong_kind(value, "a list of messages")
         return value
 
     def _wrong_kind(self, value: Any, expected: str) -> Unusable:

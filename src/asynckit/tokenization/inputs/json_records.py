@@ -95,7 +95,7 @@ def _struct_field(attribute: str, root: str, wanted: Sequence[Wanted]) -> tuple[
     if all(field.optional for field in asked):
         return attribute, Any, msgspec.field(name=root, default=None)
     plain = len(asked) == 1 and not asked[0].path.steps
-    kind = {"text": str, "list": list}.get(asked[0].kind, Any) if plain else Any
+    kind = str if plain and asked[0].kind == "text" else Any
     return attribute, kind, msgspec.field(name=root)
 
 

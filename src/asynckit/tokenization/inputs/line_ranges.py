@@ -67,7 +67,8 @@ class LineRange:
                 break
             position += len(more)
             step = min(2 * step, PIECE_BYTES)
-            _check_length(position - self._end + len(beginning))
+            if position - self._end + len(beginning) > LONGEST_RECORD:
+                raise too_long()
         return b"".join(parts)
 
 
@@ -75,11 +76,5 @@ def _split(pending: Piece, data: bytes) -> tuple[Piece, Piece]:
     """The whole lines of ``pending`` and ``data``, and what comes after them."""
     data = pending.data + data
     cut = data.rfind(b"\n") + 1
-    _check_length(len(data) - cut)
     line = pending.line + data.count(b"\n", 0, cut)
     return Piece(data[:cut], pending.start, pending.line), Piece(data[cut:], pending.start + cut, line)
-
-
-def _check_length(length: int) -> None:
-    if length > LONGEST_RECORD:
-        raise too_long()

@@ -2,7 +2,7 @@
 
 from asynckit.models.store import shown
 from asynckit.tokenization.inputs.access import ranges_of
-from asynckit.tokenization.inputs.names import ROW_FORMATS, is_url
+from asynckit.tokenization.inputs.names import ROW_FORMATS, STANDARD_INPUT, is_url
 from asynckit.tokenization.inputs.pieces import PIECE_BYTES
 from asynckit.tokenization.records import Source, Unit
 
@@ -15,11 +15,17 @@ def place_of(source: Source, start: int, line: int = -1) -> str:
         start: its first byte, or its row from 0.
         line: its line in the source, from 0; -1 where there are no lines.
     """
-    name = shown(source.name) if is_url(source.name) else source.name
-    name = "standard input" if name == "-" else name
+    name = shown_name(source)
     if source.format in ROW_FORMATS:
         return f"{name}, row {start + 1}"
     return f"{name}:{line + 1}" if line >= 0 else name
+
+
+def shown_name(source: Source) -> str:
+    """The source, for a person."""
+    if source.name == STANDARD_INPUT:
+        return "standard input"
+    return shown(source.name) if is_url(source.name) else source.name
 
 
 def place_in(source: Source, unit: Unit, start: int, line: int) -> str:

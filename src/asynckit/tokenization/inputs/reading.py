@@ -1,19 +1,28 @@
 """One unit as batches of records."""
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+
+import numpy as np
 
 from asynckit.errors import InputError
 from asynckit.tokenization.config import TokenizationConfig
 from asynckit.tokenization.inputs.access import ranges_of
-from asynckit.tokenization.inputs.blocks import whole_blocks
-from asynckit.tokenization.inputs.cutting import CUTS
-from asynckit.tokenization.inputs.faults import Fault
-from asynckit.tokenization.inputs.fields import wanted_fields
+from asynckit.tokenization.inputs.blocks import too_long, whole_blocks
+from asynckit.tokenization.inputs.csv_records import CsvDecoder
+from asynckit.tokenization.inputs.cutting import cut_of
+from asynckit.tokenization.inputs.faults import BrokenSource, Fault, Unusable
+from asynckit.tokenization.inputs.fields import Wanted, missing, wanted_fields
+from asynckit.tokenization.inputs.json_documents import parse_list
 from asynckit.tokenization.inputs.json_records import JsonDecoder
 from asynckit.tokenization.inputs.line_ranges import LineRange
-from asynckit.tokenization.inputs.pieces import PIECE_BYTES, Parsed, Piece
-from asynckit.tokenization.inputs.places import place_in
+from asynckit.tokenization.inputs.names import ROW_FORMATS
+from asynckit.tokenization.inputs.pieces import LONGEST_RECORD, PIECE_BYTES, Parsed, Piece
+from asynckit.tokenization.inputs.places import place_in, shown_name
+from asynckit.tokenization.inputs.row_files import batches_of, columns_of, damage_named
+from asynckit.tokenization.inputs.row_records import parse_rows, small_batches
+from asynckit.tokenization.inputs.text_records import text_parser
 from asynckit.tokenization.records import Records, Skipped, Source, Unit
 
 
@@ -38,14 +47,22 @@ class UnitReader:
 
         Raises:
             ConfigError: a field is no path.
+            InputError: the source has no such column, or is plain text and has no fields at all.
         """
         self._source = source
         self._unit = unit
         self._block = block
         self._stops = config.on_error == "stop"
-        self._decoder = JsonDecoder(wanted_fields(fields, config.mode))
+        self._wanted = wanted_fields(fields, config.mode)
         self.digest = ""
         self.lines = 0
+        try:
+            if source.format in ROW_FORMATS:
+                _check_columns(source, self._wanted)
+            else:
+                self._parse = _parser(source, unit, self._wanted)
+        except Unusable as fault:
+            raise InputError(fault.reason, where=shown_name(source), mend=fault.mend) from fault
 
     def __iter__(self) -> Iterator[Records]:
         """The unit's records, in order.
@@ -54,11 +71,19 @@ class UnitReader:
             InputError: a record cannot be used, and ``on_error`` is stop; or the source cannot be read.
             DependencyError: the source's store cannot be reached.
         """
+        if self._source.format in ROW_FORMATS:
+            yield from self._rows()
+            return
         for piece in self._pieces():
-            yield self._records(piece, self._decoder.lines(piece.without_mark()))
+            unmarked = piece.without_mark()
+            yield self._records(self._parse(unmarked), unmarked.start, unmarked.line)
 
     def _pieces(self) -> Iterator[Piece]:
-        return self._pieces_of_range() if self._block is None else self._pieces_of_block(self._block)
+        if self._block is not None:
+            return self._pieces_of_block(self._block)
+        if self._source.format == "text" and self._source.text_unit == "file":
+            return self._whole_file()
+        return self._pieces_of_range()
 
     def _pieces_of_range(self) -> Iterator[Piece]:
         assert self._source.bytes is not None
@@ -67,25 +92,86 @@ class UnitReader:
             yield from lines.pieces()
             self.digest, self.lines = lines.digest, lines.lines
 
+    def _whole_file(self) -> Iterator[Piece]:
+        if self._unit.end > LONGEST_RECORD:
+            mend = f"{too_long().mend}, or make each line or paragraph a document with text_unit"
+            raise self._refused(Fault(0, -1, too_long().reason, mend))
+        with ranges_of(self._source) as read:
+            data = read(self._unit.start, self._unit.end)
+        self.digest, self.lines = hashlib.sha256(data).hexdigest(), data.count(b"\n")
+        yield Piece(data, 0, 0)
+
     def _pieces_of_block(self, block: bytes) -> Iterator[Piece]:
         self.digest, self.lines = hashlib.sha256(block).hexdigest(), block.count(b"\n")
         start, line = self._unit.start, 0
-        for data in whole_blocks([block], CUTS[self._source.format], PIECE_BYTES):
+        for data in whole_blocks([block], cut_of(self._source), PIECE_BYTES):
             yield Piece(data, start, line)
             start += len(data)
             line += data.count(b"\n")
 
-    def _records(self, piece: Piece, parsed: Parsed) -> Records:
+    def _rows(self) -> Iterator[Records]:
+        row = self._unit.start
+        columns = list(dict.fromkeys(field.path.root for field in self._wanted))
+        there = [name for name in columns if name in columns_of(self._source)]
+        batches = batches_of(self._source, self._unit.start, self._unit.end, there)
+        try:
+            while row < self._unit.end:
+                with damage_named(self._source, row):
+                    batch = next(batches)
+                for part in small_batches(batch, self._wanted):
+                    yield self._records(parse_rows(part, row, self._wanted), 0, 0)
+                    row += part.num_rows
+        except BrokenSource as fault:
+            if self._stops:
+                raise
+            nothing = np.zeros(0, np.int64)
+            columns_of_none: tuple[list[object], ...] = tuple([] for _ in self._wanted)
+            skipped = [Skipped(row, -1, fault.message)]
+            yield Records(columns_of_none, nothing, nothing, nothing, skipped)
+        self.digest = self._digest_of_share()
+
+    def _digest_of_share(self) -> str:
+        share, count = self._unit.share
+        size = self._source.bytes or 0
+        start, end = size * share // count, size * (share + 1) // count
+        digest = hashlib.sha256()
+        with ranges_of(self._source) as read:
+            for position in range(start, end, PIECE_BYTES):
+                digest.update(read(position, min(position + PIECE_BYTES, end)))
+        return digest.hexdigest()
+
+    def _records(self, parsed: Parsed, start: int, line: int) -> Records:
         if parsed.faults and self._stops:
             raise self._refused(parsed.faults[0])
         return Records(
             columns=parsed.columns,
-            starts=piece.start + parsed.spans.starts,
-            ends=piece.start + parsed.spans.ends,
-            lines=piece.line + parsed.spans.lines,
+            starts=start + parsed.spans.starts,
+            ends=start + parsed.spans.ends,
+            lines=line + parsed.spans.lines,
             skipped=[Skipped(fault.start, fault.line, fault.reason) for fault in parsed.faults],
         )
 
     def _refused(self, fault: Fault) -> InputError:
         where = place_in(self._source, self._unit, fault.start, fault.line)
         return InputError(fault.reason, where=where, mend=fault.mend)
+
+
+def _parser(source: Source, unit: Unit, wanted: Sequence[Wanted]) -> Callable[[Piece], Parsed]:
+    """What takes the records out of the source's bytes."""
+    if source.format == "csv":
+        return CsvDecoder(source, unit, wanted).rows
+    if source.format == "json":
+        return partial(parse_list, JsonDecoder(wanted))
+    if source.format == "text":
+        if len(wanted) > 1 or wanted[0].kind != "text":
+            mend = "chats and pairs are read from JSON Lines, JSON, Parquet, Arrow and CSV"
+            raise Unusable("plain text has no fields", mend)
+        return text_parser(source.text_unit)
+    return JsonDecoder(wanted).lines
+
+
+def _check_columns(source: Source, wanted: Sequence[Wanted]) -> None:
+    there = columns_of(source)
+    for field in wanted:
+        if field.path.root not in there and not field.optional:
+            raise missing(field.path.root, there)

@@ -3,7 +3,8 @@
 from collections.abc import Iterator
 
 from asynckit.tokenization.inputs.blocks import cut_into_blocks
-from asynckit.tokenization.inputs.names import STANDARD_INPUT
+from asynckit.tokenization.inputs.names import ROW_FORMATS, STANDARD_INPUT
+from asynckit.tokenization.inputs.row_files import row_ranges
 from asynckit.tokenization.records import Source, Unit
 
 
@@ -28,6 +29,10 @@ def units_of(source: Source, index: int, unit_bytes: int) -> Iterator[Unit]:
     """
     assert not is_stream(source)
     assert source.bytes is not None
+    if source.format in ROW_FORMATS:
+        ranges = row_ranges(source, unit_bytes)
+        yield from (Unit(index, *rows, (number, len(ranges))) for number, rows in enumerate(ranges))
+        return
     if not source.bytes:
         return
     whole = source.format == "text" and source.text_unit == "file"

@@ -1,8 +1,13 @@
 """Whether bytes are UTF-8, and if not, where."""
 
+import re
+
 import numpy as np
 
 from asynckit.tokenization.inputs.faults import Unusable
+
+# What decoding with "surrogateescape" makes of bytes that are no UTF-8.
+NOT_UTF8 = re.compile("[\udc80-\udcff]")
 
 
 def is_utf8(data: bytes) -> bool:

@@ -4,6 +4,7 @@ import datetime as dt
 import json
 import re
 from contextlib import suppress
+from itertools import accumulate
 from typing import Any, NamedTuple
 
 from asynckit.errors import ConfigError, InputError
@@ -36,6 +37,11 @@ class RenderedChat(NamedTuple):
 
 NO_CHAT = RenderedChat("", (0, 0), is_marked=False, is_prompted=False)
 
+_BORDER = "\ue000\uf8ff\ue000"
+# Within these the text of a turn may be made before what stands before it, and transformers then takes the
+# turn to begin too early.
+_MADE_BEFOREHAND = re.compile(r"\{%-?\s*(macro|call|filter|set\s+[\w.]+\s*(\||-?%))")
+_OPENING = re.compile(r"^\{%-?")
 _TODAY = re.compile(r"strftime_now\(\s*(['\"])([^'\"]*)\1\s*\)")
 
 
@@ -46,6 +52,7 @@ class ChatTemplate:
         self._tokenizer = tokenizer
         self._template = dated(template, date)
         self._is_marked = tokenizer.has_offsets and GENERATION.search(template) is not None
+        self._checked_by = _with_borders(self._template) if _MADE_BEFOREHAND.search(template) else None
         self._is_prompted = "add_generation_prompt" in template
         with suppress(InputError):  # a template may refuse this chat, but not be broken
             self._render([{"role": "user", "content": "a"}], None)
@@ -55,9 +62,27 @@ class ChatTemplate:
         refuse_what_a_template_leaves_out(self._template, messages, tools)
         text, marked = self._render(messages, tools)
         refuse_printed_lists(text, messages)
-        turns = marked if self._is_marked else self._turns_by_prefixes(text, messages, tools)
+        if self._is_marked:
+            turns = self._checked(marked, text, messages, tools)
+        else:
+            turns = self._turns_by_prefixes(text, messages, tools)
         borders = (0, *(place for turn in _united(turns) for place in turn), len(text))
         return RenderedChat(text, borders, self._is_marked, self._is_prompted)
+
+    def _checked(self, turns: Spans, text: str, messages: Messages, tools: Tools | None) -> Spans:
+        """The turns as transformers marks them; raises InputError where they begin elsewhere."""
+        if self._checked_by is None:
+            return turns
+        shown, _ = self._render_by(self._checked_by, messages, tools)
+        parts = shown.split(_BORDER)
+        begins = list(accumulate(map(len, parts[:-1])))
+        if "".join(parts) != text or begins != [start for start, _ in turns]:
+            raise InputError(
+                "where the assistant's turns begin can't be told: the chat template makes their text in a "
+                "macro or a variable, and writes it later",
+                mend="write {% generation %} around where the text comes out",
+            )
+        return turns
 
     def _turns_by_prefixes(self, text: str, messages: Messages, tools: Tools | None) -> Spans:
         """From where the model is asked to answer, to where the chat with its answer ends."""
@@ -83,10 +108,15 @@ class ChatTemplate:
         return spans
 
     def _render(self, messages: Messages, tools: Tools | None, **arguments: Any) -> tuple[str, Spans]:
+        return self._render_by(self._template, messages, tools, **arguments)
+
+    def _render_by(
+        self, template: str, messages: Messages, tools: Tools | None, **arguments: Any
+    ) -> tuple[str, Spans]:
         import jinja2
 
         try:
-            return self._tokenizer.render_marked(self._template, messages, tools, **arguments)
+            return self._tokenizer.render_marked(template, messages, tools, **arguments)
         except jinja2.TemplateSyntaxError as error:
             raise ConfigError(f"the chat template is broken: {error}", where="the tokenizer") from error
         except (jinja2.TemplateError, TypeError, ValueError, KeyError) as error:
@@ -94,6 +124,12 @@ class ChatTemplate:
 
 
 _MARK_IT = "take a template that marks the assistant's turns by {% generation %}"
+
+
+def _with_borders(template: str) -> str:
+    """The template with a mark written before each of the assistant's turns, white space untouched."""
+    mark = f' filter replace("", "{_BORDER}", 1) %}}{{% endfilter %}}{{%'
+    return GENERATION.sub(lambda found: _OPENING.sub(lambda tag: tag[0] + mark, found[0]), template)
 
 
 def _united(spans: Spans) -> Spans:

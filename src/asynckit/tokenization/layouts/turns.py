@@ -24,7 +24,8 @@ class Turns:
     def __init__(self, tokenizer: LightTokenizer, encode: Encode) -> None:
         self._tokenizer = tokenizer
         self._encode = encode
-        self._special = np.array(sorted(tokenizer.special_ids), dtype=np.uint32)
+        self._is_special = np.zeros(tokenizer.vocabulary, dtype=np.bool_)
+        self._is_special[list(tokenizer.special_ids)] = True
 
     def in_tokens(self, chat: RenderedChat, row: NDArray[np.uint32], pieces: Ragged) -> list[tuple[int, int]]:
         """Where the assistant's tokens begin and end in the chat's row.
@@ -60,13 +61,14 @@ class Turns:
                 around = in_one_line(chat.text[max(0, border - 10) : border + 10], 40)
                 raise InputError(
                     f"a token stands on both sides of a border of an assistant's turn, in {around!r}",
-                    mend="take a template that marks the assistant's turns by {% generation %}",
+                    mend="take white space off the message's ends, or take a template that marks the "
+                    "assistant's turns by {% generation %}",
                 )
         return [int(length) for length in prefixes.lengths()]
 
     def _learned(self, chat: RenderedChat, row: NDArray[np.uint32], start: int, end: int) -> tuple[int, int]:
         """A turn found by prefixes up to its end-of-turn token, without the white space that follows that."""
-        special = np.flatnonzero(np.isin(row[start:end], self._special)).tolist()
+        special = np.flatnonzero(self._is_special[row[start:end]]).tolist()
         if special and special[0] == 0 and not chat.is_prompted:
             raise InputError(
                 "the chat template never asks for an answer (add_generation_prompt), so what stands before "

@@ -14,8 +14,9 @@ from itertools import groupby
 WIDTH, HEIGHT = 640, 220
 _LEFT, _RIGHT, _TOP, _BOTTOM = 56, 12, 12, 34
 _BARS, _FEWEST_BARS = 40, 3
+_LABELS = 12  # of bins that are written out
 _SHADES = 5  # steps of busy that are told apart
-ROWS = 32  # replicas that are drawn
+ROWS = 32  # replicas or inputs that are drawn
 
 Values = Sequence[float | None]
 
@@ -113,6 +114,46 @@ def histogram(
     return _svg(title, f"{described}; from {min(values)} to {max(values)} {x_name}", "".join(body), legend)
 
 
+def bins(title: str, x_name: str, counted: Sequence[tuple[str, int]]) -> str:
+    """Bars of equal width, each with a label of its own: for bins that grow, such as powers of two.
+
+    Args:
+        title: what is counted.
+        x_name: what the labels are.
+        counted: a label and a count for each bar, from left to right.
+    """
+    if not any(count for _, count in counted):
+        return nothing(title)
+    across = Axis(-0.5, len(counted) - 0.5, _LEFT, WIDTH - _RIGHT)
+    up = Axis(*_span(0.0, max(count for _, count in counted)), HEIGHT - _BOTTOM, _TOP)
+    body = [_up(up, whole=True), _across(across, HEIGHT - _BOTTOM, x_name, [])]
+    every = -(-len(counted) // _LABELS)
+    for at, (label, count) in enumerate(counted):
+        if count:
+            body.append(_bar(at, 1, 0, count, 1, f"{label} {x_name}: {count:,}", across, up))
+        if at % every == 0:
+            body.append(_label(across.place(at), HEIGHT - _BOTTOM, label))
+    described = f"{sum(count for _, count in counted):,} in {len(counted)} bars"
+    return _svg(title, described, "".join(body), [])
+
+
+def levels(title: str, x_name: str, rows: Sequence[tuple[str, float]]) -> str:
+    """A bar per name from left to right; ``rows`` are names and values of 0 or more, at most 32 are drawn."""
+    if not rows or max(value for _, value in rows) <= 0:
+        return nothing(title)
+    drawn = rows[:ROWS]
+    height = _TOP + 20 * len(drawn) + _BOTTOM
+    across = Axis(0.0, max(value for _, value in rows), _LEFT + 44, WIDTH - _RIGHT)
+    body = [_across(across, height - _BOTTOM, x_name, across.ticks)]
+    for number, (name, value) in enumerate(drawn):
+        top = _TOP + 20 * number
+        place = f'x="{_LEFT + 44}" y="{top}" width="{across.place(value) - _LEFT - 44:.1f}" height="16"'
+        tip = _tip(f"{name}: {_number(value)} {x_name}")
+        body.append(_row_name(name, top) + f'<rect class="bar c1" {place}>{tip}</rect>')
+    described = ", ".join(f"{name} {_number(value)}" for name, value in drawn)
+    return _svg(title, described, "".join(body), [], height)
+
+
 def strips(title: str, x: Values, rows: Sequence[tuple[str, Values]]) -> str:
     """A row per name over time, the darker the nearer its value is to 1."""
     places = [place for place in x if place is not None]
@@ -121,10 +162,10 @@ def strips(title: str, x: Values, rows: Sequence[tuple[str, Values]]) -> str:
     drawn = rows[:ROWS]
     height = _TOP + 20 * len(drawn) + _BOTTOM
     across = Axis(0.0, max(places), _LEFT + 44, WIDTH - _RIGHT)
-    body = [_across(across, height - _BOTTOM, "seconds")]
+    body = [_across(across, height - _BOTTOM, "seconds", across.ticks)]
     for number, (name, values) in enumerate(drawn):
         top = _TOP + 20 * number
-        body.append(f'<text class="tick end" x="{_LEFT + 38}" y="{top + 13}">{escape(_short(name))}</text>')
+        body.append(_row_name(name, top))
         body += _strip(name, top, [0.0, *(place or 0.0 for place in x)], values, across)
     means = [f"{name} {_mean(values):.0%} busy" for name, values in drawn]
     more = f"; {len(rows) - len(drawn)} more are not drawn" if len(rows) > len(drawn) else ""
@@ -209,11 +250,20 @@ def _strip(name: str, top: int, edges: Sequence[float], values: Values, across: 
     return pieces
 
 
+def _row_name(name: str, top: int) -> str:
+    return f'<text class="tick end" x="{_LEFT + 38}" y="{top + 13}">{escape(_short(name))}</text>'
+
+
 def _shade(value: float | None) -> int | None:
     return None if value is None else round(value * _SHADES)
 
 
 def _axes(across: Axis, up: Axis, x_name: str, *, whole: bool, whole_across: bool) -> str:
+    ticks = [tick for tick in across.ticks if tick == int(tick) or not whole_across]
+    return _up(up, whole=whole) + _across(across, HEIGHT - _BOTTOM, x_name, ticks)
+
+
+def _up(up: Axis, *, whole: bool) -> str:
     marks = []
     for tick in up.ticks:
         if whole and tick != int(tick):
@@ -223,19 +273,19 @@ def _axes(across: Axis, up: Axis, x_name: str, *, whole: bool, whole_across: boo
             f'<path class="grid" d="M{_LEFT} {y:.1f}H{WIDTH - _RIGHT}"/>'
             f'<text class="tick end" x="{_LEFT - 6}" y="{y + 4:.1f}">{_number(tick)}</text>'
         )
-    return "".join(marks) + _across(across, HEIGHT - _BOTTOM, x_name, whole=whole_across)
+    return "".join(marks)
 
 
-def _across(across: Axis, y: float, name: str, *, whole: bool = False) -> str:
+def _across(across: Axis, y: float, name: str, ticks: Sequence[float]) -> str:
     marks = [f'<path class="axis" d="M{across.start} {y}H{across.end}"/>']
-    marks += [
-        f'<text class="tick middle" x="{across.place(tick):.1f}" y="{y + 15}">{_number(tick)}</text>'
-        for tick in across.ticks
-        if tick == int(tick) or not whole
-    ]
+    marks += [_label(across.place(tick), y, _number(tick)) for tick in ticks]
     middle = (across.start + across.end) / 2
     marks.append(f'<text class="tick middle" x="{middle:.0f}" y="{y + 30}">{escape(name)}</text>')
     return "".join(marks)
+
+
+def _label(x: float, y: float, text: str) -> str:
+    return f'<text class="tick middle" x="{x:.1f}" y="{y + 15}">{escape(text)}</text>'
 
 
 def _svg(title: str, described: str, body: str, legend: Sequence[str], height: int = HEIGHT) -> str:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from asynckit.rollout.observing.charts import HEIGHT, ROWS, WIDTH, Axis, histogram, lines, moving_mean, strips
+from asynckit.charts import HEIGHT, ROWS, WIDTH, Axis, bins, histogram, levels, lines, moving_mean, strips
 
 numbers = st.floats(-1e9, 1e9) | st.integers(-3, 3).map(float)
 values = st.lists(st.none() | numbers, max_size=30)
@@ -51,6 +51,25 @@ def test_any_histogram_counts_everything(counts: list[dict[int, int]]) -> None:
         sum(each.values()) for each in counts
     )
     assert len(tips) <= 40 * len(counts)
+
+
+@given(counts=st.lists(st.integers(0, 10**9), max_size=60))
+def test_any_bins_can_be_drawn(counts: list[int]) -> None:
+    """Every bar that counts something says what, and labels stay few enough to be read."""
+    root = checked(bins("t", hostile, [(f"{hostile}{at}", count) for at, count in enumerate(counts)]))
+    tips = [tip.text or "" for tip in root.iter("title")]
+    assert len(tips) == sum(count > 0 for count in counts)
+    assert sum(int(tip.rpartition(": ")[2].replace(",", "")) for tip in tips) == sum(counts)
+    assert len([text for text in root.iter("text") if hostile in (text.text or "")]) <= 13
+
+
+@given(values=st.lists(st.floats(0, 1e6), max_size=40))
+def test_any_levels_can_be_drawn(values: list[float]) -> None:
+    """A thousand inputs don't make a page of a thousand rows."""
+    root = checked(levels("t", hostile, [(f"{hostile}{at}", value) for at, value in enumerate(values)]))
+    assert len(list(root.iter("rect"))) == (min(len(values), ROWS) if any(values) else 0)
+    for mark in root.iter("rect"):
+        assert float(mark.attrib["x"]) + float(mark.attrib["width"]) <= WIDTH + 0.1
 
 
 def test_the_axis_ends_with_what_was_counted() -> None:
