@@ -126,8 +126,7 @@ def _plan(
         "schema": SCHEMA,
         "options": dict(options),
         "tokenizer": {"name": tokenizer.name, "digest": tokenizer.digest},
-        # Lists, as they come back from the file.
-        "inputs": [{**dataclasses.asdict(source), "columns": list(source.columns)} for source in sources],
+        "inputs": [dataclasses.asdict(source) for source in sources],
     }
     as_read: dict[str, Any] = json.loads(json.dumps(plan))  # with lists for tuples
     return as_read
