@@ -77,8 +77,11 @@ def test_csv_is_read_in_blocks(
     path = tmp_path_factory.mktemp("inputs") / "a.csv"
     written = io.StringIO()
     # Only with \r\n does the writer quote what holds a \r.
-    quoting = csv.QUOTE_MINIMAL if newline == "\r\n" else csv.QUOTE_ALL
-    csv.writer(written, lineterminator=newline, quoting=quoting).writerows([("text", "id"), *rows])
+    if newline == "\r\n":
+        writer = csv.writer(written)
+    else:
+        writer = csv.writer(written, lineterminator=newline, quoting=csv.QUOTE_ALL)
+    writer.writerows([("text", "id"), *rows])
     data = written.getvalue().encode()
     path.write_bytes(data)
     read = read_inputs(path, unit_bytes=unit)
