@@ -69,7 +69,8 @@ def _names(data: bytes, delimiter: str) -> tuple[str, ...]:
         return ()
     ends = ends_of_csv_records(data, delimiter)
     header = data[: ends[0]] if len(ends) else data
-    row, _ = next(rows_of_csv(text_of(header), delimiter))
+    text_of(header)
+    row, _ = next(rows_of_csv(header, delimiter))
     if isinstance(row, csv.Error):
         raise Unusable(f"the first row is not valid CSV: {row}", _MEND)
     if not row:

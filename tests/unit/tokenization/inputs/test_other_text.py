@@ -103,7 +103,7 @@ def test_odd_csv_is_cut_as_it_is_read(tmp_path_factory: pytest.TempPathFactory, 
     assert read_inputs(path, on_error="skip", unit_bytes=unit)[:5] == read_inputs(path, on_error="skip")[:5]
     if "\r" in data:
         return
-    lines = [line for row, line in rows_of_csv(data, ",") if str(row) != "unexpected end of data"]
+    lines = [line for row, line in rows_of_csv(data.encode(), ",") if str(row) != "unexpected end of data"]
     ends = [len("".join(data.splitlines(keepends=True)[:line])) for line in lines]
     assert ends_of_csv_records(data.encode(), ",").tolist() == ends
 
