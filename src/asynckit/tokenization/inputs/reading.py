@@ -94,7 +94,7 @@ class UnitReader:
 
     def _whole_file(self) -> Iterator[Piece]:
         if self._unit.end > LONGEST_RECORD:
-            mend = f"{too_long().mend}, or make each line or paragraph a document with text_unit"
+            mend = f"{too_long().mend}, or make each line a document: --set tokenization.text_unit=line"
             raise self._refused(Fault(0, -1, too_long().reason, mend))
         with ranges_of(self._source) as read:
             data = read(self._unit.start, self._unit.end)
