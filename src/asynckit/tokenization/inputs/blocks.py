@@ -98,7 +98,7 @@ class _Pending:
     def _wait_for_more(self) -> None:
         if self._size > LONGEST_RECORD:
             raise too_long()
-        self._needed = 2 * self._size
+        self._needed = min(2 * self._size, LONGEST_RECORD + 1)
 
 
 def too_long() -> Unusable:

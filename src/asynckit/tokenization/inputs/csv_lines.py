@@ -46,12 +46,17 @@ def ends_of_csv_records(data: bytes, delimiter: str) -> NDArray[np.int64]:
     quotes = np.flatnonzero(codes == _QUOTE)
     if not len(quotes):
         last = newlines
-    elif _pairs_are_plain(codes, quotes, ord(delimiter)):
+    elif _has_no_bare_return(data) and _pairs_are_plain(codes, quotes, ord(delimiter)):
         last = newlines[np.searchsorted(quotes, newlines) % 2 == 0]
     else:
         last = newlines[_lines_by_reading(data, delimiter, len(newlines))]
     ends: NDArray[np.int64] = last + 1
     return ends
+
+
+def _has_no_bare_return(data: bytes) -> bool:
+    """Outside quotes a carriage return alone is an error, after which the reader begins anew."""
+    return b"\r" not in data or data.count(b"\r") == data.count(b"\r\n")
 
 
 def _pairs_are_plain(codes: NDArray[np.uint8], quotes: NDArray[np.int64], delimiter: int) -> bool:

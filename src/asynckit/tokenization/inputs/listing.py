@@ -154,5 +154,7 @@ def _check_format(name: str, form: str, compression: str) -> None:
         raise UsageError(f"{form.capitalize()} cannot be read from standard input", where="-", mend=mend)
     if form in ROW_FORMATS and compression:
         raise InputError(
-            f"{form.capitalize()} inside {compression} cannot be read", where=name, mend="unpack it first"
+            f"{form.capitalize()} inside {compression} cannot be read",
+            where=shown(name),
+            mend="unpack it first",
         )

@@ -95,6 +95,7 @@ def test_csv_is_read_in_blocks(
     unit=st.integers(1, 20),
 )
 @example(data='text,id\n5" pipe,"a\nb"\n1,2\n', unit=9)
+@example(data='text,id\n\r,"\n"\na\n', unit=1)
 @example(data='text,id\n"a"b,1\n"c\nd",2\n', unit=9)
 def test_odd_csv_is_cut_as_it_is_read(tmp_path_factory: pytest.TempPathFactory, data: str, unit: int) -> None:
     """Quotes in odd places do not move a cut into a row, and where cuts are depends on the bytes alone."""
