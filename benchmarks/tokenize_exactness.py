@@ -183,9 +183,9 @@ def _to_markdown(results: dict[str, Any]) -> str:
         *map(_line, rows),
         "",
     ]
-    checked = rows[0].documents if rows else 0
+    sample = rows[0].documents if rows else 0
     lines += [
-        f"No difference in {checked:,} documents like these bounds their share by {bound(checked):.1e} (95 %)."
+        f"With no difference in {sample:,} such documents, fewer than {bound(sample):.1e} differ (95 %)."
     ]
     for row in rows:
         if row.differences:
