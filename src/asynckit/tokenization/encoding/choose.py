@@ -37,11 +37,18 @@ def choose_encoder(
         avoid: encoders that were found to differ on the work's own texts.
 
     Raises:
-        ConfigError: the encoder that the configuration names cannot do this tokenizer.
+        ConfigError: the encoder that the configuration names cannot do this tokenizer, or the tokenizer
+            itself is random.
         EncoderMismatch: it differs from the reference in the trial.
     """
     reference = Reference(tokenizer)
     parts = tokenizer if isinstance(tokenizer, TokenizerParts) else parts_of(tokenizer)
+    if parts and getattr(parts.backend.model, "dropout", None):
+        raise ConfigError(
+            "the tokenizer leaves out merges at random, so the same text has other tokens each time",
+            where="--tokenizer",
+            mend='set "dropout" to null in its tokenizer.json',
+        )
     if config.encoder == "tokenizers":
         return reference
     if config.encoder != "auto":
