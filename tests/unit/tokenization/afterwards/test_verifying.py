@@ -1,6 +1,5 @@
 """Verifying finds each kind of damage, says where it is, and finds nothing in a folder that is whole."""
 
-import hashlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,13 +9,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from made_tokens import write_output
-from tokenized import write_tokenized
+from tokenized import replace_file, write_tokenized
 
 from asynckit.errors import InputError, WorkFailed
 from asynckit.tokenization.afterwards.findings import Check, Verification
 from asynckit.tokenization.afterwards.verifying import CLAIMS, verify
 from asynckit.tokenization.outputs.dataset import TokenDataset
-from asynckit.tokenization.outputs.manifest import FileRecord, read_manifest, write_manifest
+from asynckit.tokenization.outputs.manifest import read_manifest, write_manifest
 from asynckit.tokenization.outputs.shards import ShardSettings
 
 FORMATS = ("megatron", "npy", "parquet", "arrow")
@@ -36,19 +35,6 @@ def rewrite(folder: Path, name: str, change: Callable[[bytearray], Any]) -> None
     content = bytearray((folder / name).read_bytes())
     change(content)
     replace_file(folder, name, bytes(content))
-
-
-def replace_file(folder: Path, name: str, content: bytes) -> None:
-    (folder / name).write_bytes(content)
-    record = FileRecord(name, len(content), hashlib.sha256(content).hexdigest())
-    manifest = read_manifest(folder)
-    shards = [
-        msgspec.structs.replace(
-            shard, files=tuple(record if each.name == name else each for each in shard.files)
-        )
-        for shard in manifest.shards
-    ]
-    write_manifest(folder, msgspec.structs.replace(manifest, shards=tuple(shards)))
 
 
 @pytest.mark.parametrize("file_format", FORMATS)
