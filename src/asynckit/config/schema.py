@@ -5,6 +5,7 @@ Components receive their own section, never the root.
 
 from dataclasses import dataclass, field
 
+from asynckit.bench.config import BenchConfig
 from asynckit.cluster.config import RayConfig
 from asynckit.engine.config import EngineConfig, SamplingParams
 from asynckit.engine.simulated_config import SimulatedConfig
@@ -38,3 +39,4 @@ class Root:
     ray: RayConfig = field(default_factory=RayConfig)
     serve: ServeConfig = field(default_factory=ServeConfig, metadata={"identity": False})
     tokenization: TokenizationConfig = field(default_factory=TokenizationConfig, metadata={"identity": False})
+    bench: BenchConfig = field(default_factory=BenchConfig, metadata={"identity": False})

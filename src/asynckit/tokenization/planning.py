@@ -28,6 +28,7 @@ _ONE_IN = 100
 _SMALLEST_PIECE = 16 << 10
 _TIMED_BYTES = 4 << 20
 _MOST_PIECES = 100 * _ONE_IN  # of one source
+_FEWEST_PIECES = 30  # that an interval is worth something with
 _SIGMAS = 1.96  # 95 %
 
 
@@ -159,21 +160,16 @@ def _rate(worker: Worker, folder: Path) -> float:
 def _used(piece: _Piece, note: UnitNote, worker: Worker) -> int:
     """Bytes that became tokens: records begin in a unit and may end beyond it."""
     rows = worker.job.sources[note.source].format in ROW_FORMATS
-    return piece.item.weight if rows else note.text_bytes
+    return piece.item.weight if rows else note.text_bytes + note.documents  # each with its line break
 
 
 def _pieces(sources: tuple[Source, ...], config: TokenizationConfig, folder: Path) -> Iterator[_Piece]:
-    """One unit in a hundred, evenly spaced from a seeded start; of a stream its first block."""
-    offset = random.Random(0).randrange(_ONE_IN)  # noqa: S311 - no secret
-    candidates = _candidates(sources)
-    taken, passed, last = [], 0.0, None
-    for position, (unit, weight) in enumerate(candidates):
-        passed += weight
-        last = (unit, weight)
-        if position % _ONE_IN == offset:
-            taken.append(last)
-    if not taken and last:
-        taken.append(last)
+    """One unit in a hundred or fewer, evenly spaced from a seeded start; of a stream its first block."""
+    candidates = list(_candidates(sources))
+    step = max(min(_ONE_IN, len(candidates) // _FEWEST_PIECES), 1)
+    offset = random.Random(0).randrange(step)  # noqa: S311 - no secret
+    taken = candidates[offset::step]
+    passed = sum(weight for _, weight in candidates)
     size = sum(weight for _, weight in taken)
     for number, (unit, weight) in enumerate(taken):
         stands_for = passed * weight / size
