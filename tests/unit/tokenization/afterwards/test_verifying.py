@@ -116,6 +116,47 @@ def test_an_index_that_is_another_is_found(tmp_path: Path) -> None:
     assert list(broken(folder)) == ["index"]
 
 
+def test_sequences_that_are_no_documents_are_found(tmp_path: Path) -> None:
+    """Borders that add up may still be at the wrong places."""
+    write_tokenized(tmp_path / "out", file_format="npy")
+    rewrite(tmp_path / "out", "data-00000.offsets.npy", lambda content: content.__setitem__(-16, 9))
+    assert broken(tmp_path / "out") == {"index": "its sequences are not the documents of the provenance"}
+    write_tokenized(tmp_path / "packed" / "out", file_format="npy", pack_length=64)
+    rewrite(
+        tmp_path / "packed" / "out", "data-00000.segments.npy", lambda content: content.__setitem__(-8, 9)
+    )
+    assert broken(tmp_path / "packed" / "out") == {"index": "its segments are not those of the provenance"}
+
+
+@pytest.mark.parametrize(
+    ("pack_length", "column", "change"),
+    [
+        (None, "doc_id", lambda values: [values[0] + 1, *values[1:]]),
+        (64, "doc_id", lambda values: [[number + 1 for number in row] for row in values]),
+        (64, "seq_lengths", lambda values: [[*row[:-1], row[-1] - 1] for row in values]),
+        (64, "seq_lengths", lambda values: [values[0] + values[1][:1], values[1][1:]]),
+    ],
+)
+def test_columns_that_contradict_the_provenance_are_found(
+    tmp_path: Path, pack_length: int | None, column: str, change: Callable[[list[Any]], list[Any]]
+) -> None:
+    """A trainer that resets attention at documents reads them from there."""
+    folder = tmp_path / "out"
+    texts = {"a.jsonl": ["The cat sat on the mat."] * 12}
+    write_tokenized(folder, texts, file_format="arrow", pack_length=pack_length)
+    with pa.ipc.open_stream(folder / "data-00000.arrow") as reader:
+        table = reader.read_all()
+    place = table.schema.get_field_index(column)
+    values = pa.array(change(table.column(column).to_pylist()), table.schema.field(column).type)
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, table.schema) as writer:
+        writer.write_table(table.set_column(place, table.schema.field(column), values))
+    replace_file(folder, "data-00000.arrow", sink.getvalue().to_pybytes())
+    (check,) = verified(folder).broken
+    assert check.name == "index"
+    assert f"its column {column}" in check.findings[0].problem
+
+
 def test_padding_that_is_none_is_found(tmp_path: Path) -> None:
     """Tokens that come from nowhere are no padding only because nobody knows of them."""
     folder = tmp_path / "out"
