@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING
 
 from asynckit.charts import bins, levels
+from asynckit.console import mark
 from asynckit.page import page, table, visible
 from asynckit.readable import in_one_line, readable
 from asynckit.tokenization.afterwards.summary import SourceCounts, Summary, TopToken
@@ -147,11 +148,12 @@ def _bars(summary: Summary) -> "RenderableType":
     from rich.table import Table
     from rich.text import Text
 
+    block = mark("█", "#")
     most = max((each.documents for each in summary.lengths.bins), default=0)
     chart = Table("tokens", "documents", "", title="length of documents", title_justify="left", box=None)
     chart.columns[1].justify = "right"
     for each in summary.lengths.bins:
-        bar = "█" * -(-_BAR * each.documents // most)
+        bar = block * -(-_BAR * each.documents // most)
         chart.add_row(each.label, f"{each.documents:,}", Text(bar, "cyan"))
     return chart
 
