@@ -86,6 +86,6 @@ def test_a_terminal_that_lacks_a_character_gets_its_escape(monkeypatch: pytest.M
     monkeypatch.setattr(sys, "stdout", old)
     console.print_for_people(Text(f"a {console.mark('→', '->')} 猫"))
     old.flush()
-    assert old.buffer.getvalue() == b"a -> \\u732b\n"  # type: ignore[attr-defined]
+    assert old.buffer.getvalue() == b"a -> \\u732b\n"
     monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(io.BytesIO(), encoding="utf-8"))
     assert console.mark("→", "->") == "→"

@@ -108,9 +108,10 @@ def _largest(summary: Summary) -> list[SourceCounts]:
 
 def _rates(summary: Summary) -> list[tuple[str, float]]:
     """Names by their ends, which tell files apart."""
+    names = [readable(each.name) for each in _largest(summary)]
     return [
-        (each.name if len(each.name) <= 14 else f"…{each.name[-13:]}", each.tokens_per_byte)
-        for each in _largest(summary)
+        (name if len(name) <= 14 else f"…{name[-13:]}", each.tokens_per_byte)
+        for name, each in zip(names, _largest(summary), strict=True)
         if each.tokens_per_byte is not None
     ]
 

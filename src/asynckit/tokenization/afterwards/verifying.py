@@ -18,7 +18,7 @@ from asynckit.tokenization.outputs.manifest import MANIFEST, FileRecord
 from asynckit.tokenization.outputs.stored_shards import StoredShard
 
 CLAIMS = {
-    "files": "every file of the manifest is there, with its size and SHA-256, and there are no others",
+    "files": "every file of the manifest is there, with its size and SHA-256, and no other shard",
     "index": "the sequences of every shard are its tokens, and the documents of its provenance",
     "ids": "every token is an id of the vocabulary",
     "masks": "loss masks are 0 or 1",
