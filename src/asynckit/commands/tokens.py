@@ -102,16 +102,16 @@ def verify(
 
     model = _begin(config_files, settings, verbose=verbose)
     dataset = _open(folder)
+    vocabulary = _vocabulary(dataset, model, tokenizer) if inputs or reference else None
     files = [record for shard in dataset.manifest.shards for record in shard.files]
     progress = console.Progress(sum(record.bytes for record in files), "byte", quiet=quiet)
     try:
         result = check(dataset, progress.update)
     finally:
         progress.close()
-    if inputs or reference:
+    if vocabulary:
         from asynckit.tokenization.afterwards.input_checks import check_inputs
 
-        vocabulary = _vocabulary(dataset, model, tokenizer)
         progress = console.Progress(dataset.document_count, "record", quiet=quiet)
         try:
             check_inputs(dataset, vocabulary, reference or 0.0, result, progress.update)

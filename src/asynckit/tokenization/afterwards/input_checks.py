@@ -57,7 +57,7 @@ def check_inputs(
             again = InputAgain(record, number, layout.fields, config)
             places = _Places(dataset, record.name)
             for records in again:
-                comparison.compare(records, places, again.source)
+                comparison.compare(number, again.source, records, places)
                 seen += len(records.starts)
                 progress(seen)
         except AsynckitError as error:
@@ -85,9 +85,16 @@ class _Comparison:
         self._share = share
         self._check = check
 
-    def compare(self, records: Records, places: "_Places", source: Source) -> None:
-        """Encode what is drawn of a batch, and compare it with the documents that were written."""
-        drawn = np.flatnonzero(_drawn(records.starts, self._share))
+    def compare(self, number: int, source: Source, records: Records, places: "_Places") -> None:
+        """Encode what is drawn of a batch, and compare it with the documents that were written.
+
+        Args:
+            number: of the input.
+            source: the input.
+            records: that follow those of the call before.
+            places: of the input's documents.
+        """
+        drawn = np.flatnonzero(_drawn(number, records.starts, self._share))
         if not len(drawn):
             return
         laid = self._layout.lay_out(tuple([column[at] for at in drawn] for column in records.columns))
@@ -102,7 +109,7 @@ class _Comparison:
     def covers(self) -> str:
         """What was compared, and what follows from it."""
         compared = f"{self.documents:,} of {self._dataset.document_count:,} documents"
-        if self._check.broken:
+        if self._check.broken or self.documents == self._dataset.document_count:
             return compared
         return f"{compared}; with 95 % confidence at most {bound(self.documents):.2g} of all differ"
 
@@ -165,10 +172,10 @@ def _where(source: Source, start: int) -> str:
     return place if source.format in ROW_FORMATS else f"{place}, byte {start}"
 
 
-def _drawn(starts: _Numbers, share: float) -> NDArray[np.bool_]:
-    """Which records are compared: by a hash of where they begin (the finalizer of SplitMix64)."""
+def _drawn(number: int, starts: _Numbers, share: float) -> NDArray[np.bool_]:
+    """Which records of an input are compared: by a hash of where they begin (SplitMix64's finalizer)."""
     with np.errstate(over="ignore"):
-        mixed = (starts.astype(np.uint64) + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15)
+        mixed = (starts.astype(np.uint64) + np.uint64((number + 1) << 40)) * np.uint64(0x9E3779B97F4A7C15)
         mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
         mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return (mixed >> np.uint64(11)).astype(np.float64) / 2.0**53 < share

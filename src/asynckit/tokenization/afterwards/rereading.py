@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Iterator
-from dataclasses import fields
+from dataclasses import fields, replace
 
 import msgspec
 
@@ -67,7 +67,7 @@ class InputAgain:
         Raises:
             AsynckitError: it is not there any more, or can't be reached.
         """
-        found = list_sources([record.name], config)
+        found = list_sources([record.name], replace(config, input_format=record.format))
         if len(found) != 1:
             raise InputError(
                 f"there are {len(found)} inputs of the name now", where=record.name, mend="restore the input"

@@ -16,6 +16,7 @@ from asynckit.tokenization.outputs.provenance import ENDING, Provenance
 from asynckit.tokenization.outputs.stored_arrays import StoredArray
 
 _TABLES = ("parquet", "arrow")
+_NPY_FAULTS = (OSError, ValueError, EOFError, SyntaxError, TokenError)  # the header is a Python literal
 
 
 @dataclass(frozen=True)
@@ -126,13 +127,7 @@ def damaged(path: Path, problem: object) -> InputError:
 def _load(path: Path, *, dimensions: int) -> NDArray[Any]:
     try:
         array = np.lib.format.open_memmap(path, mode="r")
-    except (
-        OSError,
-        ValueError,
-        EOFError,
-        SyntaxError,
-        TokenError,
-    ) as error:  # its header is a Python literal
+    except _NPY_FAULTS as error:
         raise damaged(path, error) from error
     if array.ndim != dimensions:
         raise damaged(path, f"it has {array.ndim} dimensions instead of {dimensions}")
