@@ -5,16 +5,16 @@
     python benchmarks/tokenize_exactness.py --packages PACKAGES
 
 The embedded SmolLM2 and whatever `tokenizers_to_try.py` makes of PACKAGES, over 100 MB that `mixed_texts.py`
-finds and makes. Engines run without the checks that `asynckit tokenize` adds, so that what they would have found
-is counted. Ids are to be equal; speeds are by the CPU time of one core and belong to this machine and this mix of
-texts, which is a hard one. Exit status 1 if an engine that its trial lets pass differs anywhere.
+finds and makes. Engines run without the checks that `asynckit tokenize` adds, so that what they would have
+found is counted. Ids are to be equal; speeds are by the CPU time of one core and belong to this machine and
+this mix of texts, which is a hard one. Exit status 1 if an engine that its trial lets pass differs anywhere.
 """
 
 import argparse
 import json
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from itertools import islice
@@ -39,7 +39,7 @@ from asynckit.tokenization.encoding.kitoken_encoder import Kitoken
 from asynckit.tokenization.encoding.reference import Reference
 
 RESULTS = Path(__file__).parent / "results"
-ENGINES = {"gigatoken": Gigatoken, "kitoken": Kitoken}
+ENGINES: dict[str, Callable[[Any, Reference], Encoder]] = {"gigatoken": Gigatoken, "kitoken": Kitoken}
 _BATCH = 256
 _SHOWN = 3
 
@@ -104,7 +104,7 @@ def _compare(name: str, config: ModelConfig, options: argparse.Namespace) -> lis
     reference = Reference(parts)
     ours: dict[str, tuple[Row, Encoder]] = {"reference": (Row(name, "tokenizers, as used here"), reference)}
     rows = [Row(name, "AutoTokenizer"), ours["reference"][0]]
-    for engine in ENGINES:
+    for engine, build in ENGINES.items():
         row = Row(name, engine)
         rows.append(row)
         try:
@@ -112,7 +112,7 @@ def _compare(name: str, config: ModelConfig, options: argparse.Namespace) -> lis
         except (ConfigError, EncoderMismatch) as error:
             row.refused = error.message
             continue
-        ours[engine] = row, ENGINES[engine](parts, reference)
+        ours[engine] = row, build(parts, reference)
     for batch in _batches(documents(options.megabytes, options.seed)):
         _add(batch, rows[0], whole, list(ours.values()))
     print(*(_line(row) for row in rows), sep="\n", flush=True)

@@ -12,8 +12,7 @@ from made_tokens import manifest_of, packed, unpacked
 
 from asynckit.models.config import ModelConfig
 from asynckit.models.light_tokenizer import LightTokenizer
-from asynckit.models.tokenizer_parts import load_parts
-from asynckit.tokenization.afterwards.vocabulary import parts_digest
+from asynckit.models.tokenizer_parts import load_parts, parts_digest
 from asynckit.tokenization.outputs.manifest import (
     InputRecord,
     Manifest,

@@ -95,7 +95,6 @@ def tokenize(
     tokenizer = Worker(job).tokenizer_record
     with Journal.open(folder, _plan(sources, tokenizer, options), overwrite=overwrite) as journal:
         if journal.complete:
-            journal.finish()
             return Summary(folder, read_manifest(folder), None, 0, 0)
         with sigterm_as_interrupt():
             try:
@@ -127,8 +126,7 @@ def _plan(
         "schema": SCHEMA,
         "options": dict(options),
         "tokenizer": {"name": tokenizer.name, "digest": tokenizer.digest},
-        # Lists, as they come back from the file.
-        "inputs": [{**dataclasses.asdict(source), "columns": list(source.columns)} for source in sources],
+        "inputs": [dataclasses.asdict(source) for source in sources],
     }
     as_read: dict[str, Any] = json.loads(json.dumps(plan))  # with lists for tuples
     return as_read

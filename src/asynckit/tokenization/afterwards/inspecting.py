@@ -177,7 +177,7 @@ def _place(dataset: TokenDataset, located: Located | None) -> Place | None:
         start=stretch.start,
         end=stretch.end,
         counted_in="rows" if formats.get(stretch.source) in _ROWS else "bytes",
-        shard=manifest.shards[stretch.shard].files[0].name,
+        shard=next(each.files[0].name for each in manifest.shards if each.number == stretch.shard),
     )
 
 

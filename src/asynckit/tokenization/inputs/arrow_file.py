@@ -40,19 +40,26 @@ class ArrowFile:
     Attributes:
         columns: names of the top columns.
         rows: how many rows there are.
+        damage: what keeps the rows after these from being read, if anything.
     """
 
     def __init__(self, source: Source, file: Any, mapped: Any) -> None:
         import pyarrow as pa
 
         self._mapped = mapped
+        self.damage: Exception | None = None
         if file.read_at(len(_MAGIC), 0) == _MAGIC:
             reader = pa.ipc.open_file(file)
             self._batch = reader.get_batch
             counts = [reader.get_batch(index).num_rows for index in range(reader.num_record_batches)]
         else:
+            file.seek(0)
             reader = pa.ipc.open_stream(file)
-            held = [self._checked(source, batch) for batch in reader]
+            held: list[Any] = []
+            try:
+                held.extend(self._checked(source, batch) for batch in reader)
+            except (pa.ArrowException, OSError) as error:
+                self.damage = error
             self._batch = held.__getitem__
             counts = [batch.num_rows for batch in held]
         self.columns: list[str] = list(map(str, reader.schema.names))

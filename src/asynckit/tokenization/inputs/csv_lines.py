@@ -41,12 +41,13 @@ def ends_of_csv_records(data: bytes, delimiter: str) -> NDArray[np.int64]:
     newlines = np.flatnonzero(codes == _NEWLINE)
     quotes = np.flatnonzero(codes == _QUOTE)
     if not len(quotes):
-        ends: NDArray[np.int64] = newlines + 1
-        return ends
-    if _pairs_are_plain(codes, quotes, ord(delimiter)):
-        outside = np.searchsorted(quotes, newlines) % 2 == 0
-        return newlines[outside] + 1
-    return _ends_by_reading(data, newlines, delimiter)
+        last = newlines
+    elif _pairs_are_plain(codes, quotes, ord(delimiter)):
+        last = newlines[np.searchsorted(quotes, newlines) % 2 == 0]
+    else:
+        last = newlines[_lines_by_reading(data, delimiter, len(newlines))]
+    ends: NDArray[np.int64] = last + 1
+    return ends
 
 
 def _pairs_are_plain(codes: NDArray[np.uint8], quotes: NDArray[np.int64], delimiter: int) -> bool:
@@ -61,12 +62,11 @@ def _pairs_are_plain(codes: NDArray[np.uint8], quotes: NDArray[np.int64], delimi
     return bool(opens.all() and closes.all())
 
 
-def _ends_by_reading(data: bytes, newlines: NDArray[np.int64], delimiter: str) -> NDArray[np.int64]:
-    lines = [
+def _lines_by_reading(data: bytes, delimiter: str, lines: int) -> list[int]:
+    """The last lines of records; ``lines`` of them have a newline."""
+    ended = [
         line
         for row, line in rows_of_csv(data.decode("latin-1"), delimiter)
         if not (isinstance(row, csv.Error) and is_unfinished(row))
     ]
-    # The last line may lack its newline; then it is no end.
-    complete = [line for line in lines if line <= len(newlines)]
-    return newlines[np.array(complete, np.int64) - 1] + 1
+    return [line - 1 for line in ended if line <= lines]

@@ -9,6 +9,8 @@ from typing import Any, BinaryIO, Protocol
 from asynckit.tokenization.inputs.faults import Unusable
 
 _CHUNK_BYTES = 1 << 20
+# A read that fails loses what it had got so far, so these are small.
+_ZSTD_CHUNK_BYTES = 64 << 10
 _FETCH = "fetch or make the file again"
 _SIGNATURES = {"gzip": b"\x1f\x8b", "zstd": b"\x28\xb5\x2f\xfd", "bz2": b"BZh", "xz": b"\xfd7zXZ\x00"}
 
@@ -117,7 +119,7 @@ def _zstd_chunks(file: BinaryIO) -> Iterator[bytes]:
     first = True
     while True:
         try:
-            chunk = stream.read(_CHUNK_BYTES)
+            chunk = stream.read(_ZSTD_CHUNK_BYTES)
         except OSError as error:
             if "Truncated" in str(error):
                 raise _cut_off("zstd") from error

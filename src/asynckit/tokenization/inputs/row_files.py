@@ -30,6 +30,15 @@ def row_ranges(source: Source, unit_bytes: int) -> list[tuple[int, int]]:
         return [(start, end) for start, end in itertools.pairwise(edges) if start < end]
 
 
+def check_to_the_end(source: Source) -> None:
+    """Raise BrokenSource where rows come after those of ``row_ranges`` that cannot be read."""
+    if source.format == "arrow":
+        file = arrow_file.opened(source)
+        with damage_named(source, file.rows):
+            if file.damage is not None:
+                raise file.damage
+
+
 def columns_of(source: Source) -> list[str]:
     """The names of the top columns."""
     with damage_named(source, 0):

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from tokenize import TokenError
 from typing import Any
 
 import numpy as np
@@ -125,7 +126,13 @@ def damaged(path: Path, problem: object) -> InputError:
 def _load(path: Path, *, dimensions: int) -> NDArray[Any]:
     try:
         array = np.lib.format.open_memmap(path, mode="r")
-    except (OSError, ValueError, EOFError) as error:
+    except (
+        OSError,
+        ValueError,
+        EOFError,
+        SyntaxError,
+        TokenError,
+    ) as error:  # its header is a Python literal
         raise damaged(path, error) from error
     if array.ndim != dimensions:
         raise damaged(path, f"it has {array.ndim} dimensions instead of {dimensions}")
