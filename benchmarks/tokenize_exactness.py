@@ -31,14 +31,14 @@ from asynckit.models.config import ModelConfig
 from asynckit.models.tokenizer_parts import load_parts
 from asynckit.tokenization.config import TokenizationConfig
 from asynckit.tokenization.encoding.choose import choose_encoder
-from asynckit.tokenization.encoding.encoder import Encoder
+from asynckit.tokenization.encoding.encoder import Engine
 from asynckit.tokenization.encoding.gate import bound
 from asynckit.tokenization.encoding.gigatoken_encoder import Gigatoken
 from asynckit.tokenization.encoding.kitoken_encoder import Kitoken
 from asynckit.tokenization.encoding.reference import Reference
 
 RESULTS = Path(__file__).parent / "results"
-ENGINES: dict[str, Callable[[Any, Reference], Encoder]] = {"gigatoken": Gigatoken, "kitoken": Kitoken}
+ENGINES: dict[str, Callable[[Any, Reference], Engine]] = {"gigatoken": Gigatoken, "kitoken": Kitoken}
 _BATCH = 256
 _SHOWN = 3
 
@@ -102,7 +102,7 @@ def _compare(name: str, config: ModelConfig, pairs: list[tuple[str, str]]) -> li
     whole = _auto_tokenizer(config)
     parts: Any = load_parts(config)
     reference = Reference(parts)
-    ours: dict[str, tuple[Row, Encoder]] = {"reference": (Row(name, "tokenizers, as used here"), reference)}
+    ours: dict[str, tuple[Row, Engine]] = {"reference": (Row(name, "tokenizers, as used here"), reference)}
     rows = [Row(name, "AutoTokenizer"), ours["reference"][0]]
     for engine, build in ENGINES.items():
         row = Row(name, engine)
@@ -119,7 +119,7 @@ def _compare(name: str, config: ModelConfig, pairs: list[tuple[str, str]]) -> li
     return rows
 
 
-def _add(batch: list[tuple[str, str]], first: Row, whole: Any, ours: list[tuple[Row, Encoder]]) -> None:
+def _add(batch: list[tuple[str, str]], first: Row, whole: Any, ours: list[tuple[Row, Engine]]) -> None:
     texts = [text for _, text in batch]
     began = process_time()
     expected = [

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from asynckit.errors import ConfigError, EncoderMismatch
 from asynckit.models.tokenizer_parts import TokenizerParts, parts_of
 from asynckit.tokenization.config import TokenizationConfig
-from asynckit.tokenization.encoding.encoder import Encoder, NotApplicable
+from asynckit.tokenization.encoding.encoder import Encoder, Engine, NotApplicable
 from asynckit.tokenization.encoding.gate import CheckedEncoder
 from asynckit.tokenization.encoding.gigatoken_encoder import Gigatoken
 from asynckit.tokenization.encoding.kitoken_encoder import Kitoken
@@ -17,7 +17,7 @@ from asynckit.tokenization.encoding.trial import trial_texts
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-_ENGINES: dict[str, Callable[[TokenizerParts, Reference], Encoder]] = {  # the fastest first
+_ENGINES: dict[str, Callable[[TokenizerParts, Reference], Engine]] = {  # the fastest first
     "gigatoken": Gigatoken,
     "kitoken": Kitoken,
 }

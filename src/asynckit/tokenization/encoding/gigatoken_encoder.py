@@ -31,8 +31,6 @@ class Gigatoken:
     """
 
     name = "gigatoken"
-    checked_documents = 0
-    checked_excerpts = 0
 
     def __init__(self, parts: TokenizerParts, reference: Reference) -> None:
         self._rewritten = rewrite(parts.backend.to_str(), reference.ids)
