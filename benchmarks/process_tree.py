@@ -5,6 +5,7 @@ are read several times a second, which costs little; what a process does after t
 """
 
 import os
+import resource
 import signal
 import subprocess
 import time
@@ -12,8 +13,6 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-
-_END_SECONDS = 10.0
 
 
 @dataclass(frozen=True)
@@ -25,7 +24,7 @@ class Outcome:
         largest_mib: resident, of its largest process.
         memory_mib: of all its processes together, at each look.
         anonymous_mib: the same without pages of files, which the kernel can drop at any time.
-        cpu_seconds: of all its processes, until they were last seen.
+        cpu_seconds: of all its processes; of those that nobody waited for until they were last seen.
     """
 
     seconds: float
@@ -73,14 +72,14 @@ def run(
             env={**os.environ, **(environment or {})},
         )
         try:
-            largest = None
-            while largest is None:
+            usage = None
+            while usage is None:
                 tree = _tree(process.pid)
                 looks.append(_memory(tree))
                 ticks |= _ticks(tree)
                 if time.perf_counter() - begin > limit:
                     raise SystemExit(f"{command} took more than {limit:.0f} s")
-                largest = _wait(process, every)
+                usage = _wait(process, every)
             seconds = time.perf_counter() - begin
         finally:
             _end(process.pid)
@@ -88,18 +87,19 @@ def run(
         said = log.read_text(errors="replace")[-3000:]
         raise SystemExit(f"{command} ended with {process.returncode}:\n{said}")
     memory, anonymous = zip(*looks, strict=True)
-    cpu = sum(ticks.values()) / os.sysconf("SC_CLK_TCK")
-    return Outcome(seconds, cpu, largest / 2**10, memory, anonymous)
+    # The kernel counts to the end, but only processes that were waited for.
+    cpu = max(sum(ticks.values()) / os.sysconf("SC_CLK_TCK"), usage.ru_utime + usage.ru_stime)
+    return Outcome(seconds, cpu, usage.ru_maxrss / 2**10, memory, anonymous)
 
 
-def _wait(process: subprocess.Popen[bytes], seconds: float) -> int | None:
-    """KiB of its largest process once it has ended; None if it has not after so many seconds."""
+def _wait(process: subprocess.Popen[bytes], seconds: float) -> resource.struct_rusage | None:
+    """What it used once it has ended; None if it has not after so many seconds."""
     deadline = time.perf_counter() + seconds
     while time.perf_counter() < deadline:
         pid, status, usage = os.wait4(process.pid, os.WNOHANG)
         if pid:
             process.returncode = os.waitstatus_to_exitcode(status)
-            return usage.ru_maxrss
+            return usage
         time.sleep(0.005)
     return None
 
@@ -138,12 +138,6 @@ def _tree(root: int) -> list[int]:
 
 
 def _end(group: int) -> None:
-    """End what is left of a session, and wait until nothing is."""
-    deadline = time.perf_counter() + _END_SECONDS
-    while time.perf_counter() < deadline:
-        try:
-            os.killpg(group, signal.SIGKILL)
-        except ProcessLookupError:
-            return
-        time.sleep(0.01)
-    raise SystemExit(f"processes of group {group} do not end")
+    """End what is left of a session."""
+    with suppress(ProcessLookupError):
+        os.killpg(group, signal.SIGKILL)

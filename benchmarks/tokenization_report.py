@@ -9,11 +9,11 @@ from tokenization_sides import OURS
 Row = dict[str, Any]
 
 
-def whole_seconds(row: Row, size: int) -> list[float]:
-    """Seconds for a file of so many bytes in each repetition: start-up, and the rest in proportion."""
+def of_whole(row: Row, size: int, what: str = "seconds") -> list[float]:
+    """What a file of so many bytes takes in each repetition: start-up, and the rest in proportion."""
     scale = (size - row["start_bytes"]) / (row["bytes"] - row["start_bytes"])
-    begin = median(run["seconds"] for run in row["start"])
-    return [begin + (run["seconds"] - begin) * scale for run in row["work"]]
+    begin = median(run[what] for run in row["start"])
+    return [begin + (run[what] - begin) * scale for run in row["work"]]
 
 
 def compare(rows: dict[str, Row], size: int) -> list[Row]:
@@ -24,7 +24,7 @@ def compare(rows: dict[str, Row], size: int) -> list[Row]:
         how many times as fast we are: within each repetition, as median, smallest and largest; None without
         us.
     """
-    seconds = {name: whole_seconds(row, size) for name, row in rows.items()}
+    seconds = {name: of_whole(row, size) for name, row in rows.items()}
     found = []
     for name, row in rows.items():
         pairs = zip(seconds[name], seconds.get(OURS, ()), strict=False)
@@ -36,9 +36,7 @@ def compare(rows: dict[str, Row], size: int) -> list[Row]:
                 "megabytes_per_second": size / 1e6 / median(seconds[name]),
                 "start_seconds": begin,
                 "start_share": begin / median(seconds[name]),
-                "cpu_seconds_per_gigabyte": median(run["cpu_seconds"] for run in row["work"])
-                / row["bytes"]
-                * 1e9,
+                "cpu_seconds_per_gigabyte": median(of_whole(row, size, "cpu_seconds")) / size * 1e9,
                 "peak_mib": max(run["peak_mib"] for run in row["work"]),
                 "ratio": median(ratios) if ratios else None,
                 "ratio_range": [min(ratios), max(ratios)] if ratios else None,

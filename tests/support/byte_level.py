@@ -1,5 +1,6 @@
 """Small byte-level tokenizers, of the kinds that big models have, as the tokenizers library holds them."""
 
+from collections.abc import Callable
 from typing import Any
 
 from tiny_models import CORPUS
@@ -66,7 +67,7 @@ def parts(tokenizer: Tokenizer) -> TokenizerParts:
     return TokenizerParts(tokenizer, {}, None, cleans=False)
 
 
-KINDS = {
+KINDS: dict[str, Callable[[], Tokenizer]] = {
     "gpt2": lambda: trained(gpt2_like()),
     "smollm2": lambda: trained(digits_like_smollm2(), alphabet=False),
     "qwen": lambda: trained(split_by(QWEN), nfc=True),

@@ -151,7 +151,7 @@ class Worker:
     @cached_property
     def layout(self) -> Layout:
         """How records become tokens."""
-        return layout_for(self.job.config, self.tokenizer, self.encoder.encode)
+        return layout_for(self.job.config, self.tokenizer, self.encoder.encode, self.encoder.unchecked)
 
     @cached_property
     def padding(self) -> int:

@@ -24,8 +24,6 @@ class Kitoken:
     """
 
     name = "kitoken"
-    checked_documents = 0
-    checked_excerpts = 0
 
     def __init__(self, parts: TokenizerParts, reference: Reference) -> None:
         from kitoken import Kitoken as Engine

@@ -83,6 +83,11 @@ class _StandardInput(io.RawIOBase):
         _StandardInput._ahead = b"".join(self._taken) + self._pending
 
 
+def faults_named(name: str) -> contextlib.AbstractContextManager[None]:
+    """Turn what goes wrong while a source is read into an error for a person."""
+    return remote.named_faults(name) if is_url(name) else named_faults(name)
+
+
 @contextlib.contextmanager
 def named_faults(name: str) -> Iterator[None]:
     """Turn what the operating system says about a file into an error for a person."""

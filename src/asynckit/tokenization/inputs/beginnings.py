@@ -4,7 +4,7 @@ import csv
 from dataclasses import replace
 
 from asynckit.errors import InputError
-from asynckit.tokenization.inputs.access import beginning_of, named_faults
+from asynckit.tokenization.inputs.access import beginning_of, faults_named
 from asynckit.tokenization.inputs.csv_lines import ends_of_csv_records, rows_of_csv
 from asynckit.tokenization.inputs.decompression import chunks_of, compression_by_signature
 from asynckit.tokenization.inputs.faults import BrokenSource, Unusable
@@ -30,7 +30,7 @@ def with_beginning(source: Source) -> Source:
 
 
 def _with_signature(source: Source) -> Source:
-    with beginning_of(source) as file, named_faults(source.name):
+    with beginning_of(source) as file, faults_named(source.name):
         compression = compression_by_signature(file.read(6))
     if compression and source.name != STANDARD_INPUT:
         mend = f"give it a name that says so, such as {source.name}{_ENDINGS[compression]}"
@@ -43,23 +43,25 @@ _ENDINGS = {"gzip": ".gz", "zstd": ".zst", "bz2": ".bz2", "xz": ".xz"}
 
 def _columns_of(source: Source) -> tuple[str, ...]:
     delimiter = delimiter_of(source.name)
-    data = b""
     try:
-        with beginning_of(source) as file, named_faults(source.name):
-            for chunk in chunks_of(file, source.compression):
-                data += chunk
-                if len(ends_of_csv_records(data, delimiter)):
-                    break
-                _check_length(data)
-        return _names(data.removeprefix(BYTE_ORDER_MARK), delimiter)
+        with faults_named(source.name):
+            return _names(_first_row(source, delimiter), delimiter)
     except Unusable as fault:
         where = shown_name(source)
         raise BrokenSource.at(0, fault.reason, where=where, mend=fault.mend) from fault
 
 
-def _check_length(data: bytes) -> None:
-    if len(data) > _LONGEST_HEADER:
-        raise Unusable("the first row is longer than 1 MiB", _MEND)
+def _first_row(source: Source, delimiter: str) -> bytes:
+    """Bytes from the source's beginning on that hold its first row."""
+    data = b""
+    with beginning_of(source) as file:
+        for chunk in chunks_of(file, source.compression):
+            data += chunk
+            if len(ends_of_csv_records(data, delimiter)):
+                break
+            if len(data) > _LONGEST_HEADER:
+                raise Unusable("the first row is longer than 1 MiB", _MEND)
+    return data.removeprefix(BYTE_ORDER_MARK)
 
 
 def _names(data: bytes, delimiter: str) -> tuple[str, ...]:
@@ -67,7 +69,8 @@ def _names(data: bytes, delimiter: str) -> tuple[str, ...]:
         return ()
     ends = ends_of_csv_records(data, delimiter)
     header = data[: ends[0]] if len(ends) else data
-    row, _ = next(rows_of_csv(text_of(header), delimiter))
+    text_of(header)
+    row, _ = next(rows_of_csv(header, delimiter))
     if isinstance(row, csv.Error):
         raise Unusable(f"the first row is not valid CSV: {row}", _MEND)
     if not row:

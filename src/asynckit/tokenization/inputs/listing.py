@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from asynckit.errors import InputError, UsageError
+from asynckit.models.store import shown
 from asynckit.near_miss import did_you_mean
 from asynckit.tokenization.config import TokenizationConfig
 from asynckit.tokenization.inputs import remote
@@ -20,7 +21,7 @@ from asynckit.tokenization.inputs.identity import size_and_identity
 from asynckit.tokenization.inputs.names import FORMATS, ROW_FORMATS, STANDARD_INPUT, is_url, kind_by_name
 from asynckit.tokenization.records import Source
 
-_SAY_FORMAT = "say it with input_format (--input-format)"
+_SAY_FORMAT = "say it, such as --set tokenization.input_format=jsonl"
 
 
 def list_sources(inputs: Sequence[str], config: TokenizationConfig) -> list[Source]:
@@ -42,7 +43,9 @@ def list_sources(inputs: Sequence[str], config: TokenizationConfig) -> list[Sour
         if files == [name]:
             key = _key(name)
             if key in alone:
-                raise UsageError("is named twice", where=name, mend="name it once: each file is read once")
+                raise UsageError(
+                    "is named twice", where=shown(name), mend="name it once: each file is read once"
+                )
             alone.add(key)
         for file in files:
             found.setdefault(_key(file), file)
@@ -113,11 +116,11 @@ def _files_at(url: str, config: TokenizationConfig) -> Iterator[str]:
     if remote.is_pattern(url):
         files = remote.matches(url)
         if not files:
-            raise InputError("matches no file", where=url, mend="check the pattern")
+            raise InputError("matches no file", where=shown(url), mend="check the pattern")
         yield from files
     elif remote.is_folder(url):
         root = url.rstrip("/")
-        for path in data_files(url, remote.files_below(url), config.input_format):
+        for path in data_files(shown(url), remote.files_below(url), config.input_format):
             yield f"{root}/{path}"
     else:
         yield url
@@ -145,11 +148,13 @@ def _check_format(name: str, form: str, compression: str) -> None:
         raise UsageError("what standard input holds cannot be told", where="-", mend=_SAY_FORMAT)
     if not form:
         mend = f"{_SAY_FORMAT}, or name it with one of {', '.join(FORMATS)}"
-        raise InputError("its name does not tell its format", where=name, mend=mend)
+        raise InputError("its name does not tell its format", where=shown(name), mend=mend)
     if form in ROW_FORMATS and name == STANDARD_INPUT:
         mend = "write it to a file first"
         raise UsageError(f"{form.capitalize()} cannot be read from standard input", where="-", mend=mend)
     if form in ROW_FORMATS and compression:
         raise InputError(
-            f"{form.capitalize()} inside {compression} cannot be read", where=name, mend="unpack it first"
+            f"{form.capitalize()} inside {compression} cannot be read",
+            where=shown(name),
+            mend="unpack it first",
         )

@@ -9,6 +9,7 @@ from typing import Any, BinaryIO, cast
 
 from asynckit.errors import AsynckitError, DependencyError, InputError
 from asynckit.models.store import installation, shown, version_of
+from asynckit.tokenization.inputs.faults import Unusable
 
 
 def ranges_of(url: str) -> Callable[[int, int], bytes]:
@@ -110,7 +111,7 @@ def named_faults(url: str) -> Iterator[None]:
     """Turn what a driver raises into an error for a person."""
     try:
         yield
-    except AsynckitError:
+    except (AsynckitError, Unusable):
         raise
     except FileNotFoundError as error:
         raise InputError("there is no such file", where=shown(url), mend="check the address") from error

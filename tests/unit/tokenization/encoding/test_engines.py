@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,7 +18,7 @@ from asynckit.models.tokenizer_parts import TokenizerParts, load_parts
 from asynckit.tokenization.config import TokenizationConfig
 from asynckit.tokenization.encoding import gigatoken_encoder
 from asynckit.tokenization.encoding.choose import choose_encoder
-from asynckit.tokenization.encoding.encoder import Encoder
+from asynckit.tokenization.encoding.encoder import Engine
 from asynckit.tokenization.encoding.gigatoken_encoder import Gigatoken
 from asynckit.tokenization.encoding.reference import Reference
 
@@ -29,7 +30,7 @@ def _expected(tokenizer: TokenizerParts, text: str) -> list[int]:
     return ids
 
 
-def _rows(encoder: Encoder, texts: list[str]) -> list[list[int]]:
+def _rows(encoder: Engine, texts: list[str]) -> list[list[int]]:
     rows = encoder.encode(texts)
     assert rows.values.dtype == np.uint32
     assert rows.offsets.dtype == np.int64
@@ -67,7 +68,7 @@ def test_gigatoken_gives_the_reference_s_ids_for_every_character(
 @settings(deadline=None, max_examples=40)
 @given(data=st.data())
 def test_what_is_chosen_gives_the_reference_s_ids(
-    kind: str, data: st.DataObject, made: dict[str, tuple[TokenizerParts, Encoder]]
+    kind: str, data: st.DataObject, made: dict[str, tuple[Any, Engine]]
 ) -> None:
     """For every kind of tokenizer, whichever encoder passes the trial."""
     tokenizer, encoder = made[kind]
@@ -80,7 +81,7 @@ def test_what_is_chosen_gives_the_reference_s_ids(
 
 
 @pytest.fixture(scope="session")
-def made(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[TokenizerParts, Encoder]]:
+def made(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Any, Engine]]:
     """Each kind of tokenizer that models have, and the encoder it gets."""
     chosen = {}
     for kind in (*SAVE, "embedded"):

@@ -2,8 +2,10 @@
 
 import numpy as np
 import pytest
+from byte_level import gpt2_like, parts, trained
 from hypothesis import given
 from hypothesis import strategies as st
+from tokenizers import normalizers
 
 from asynckit.errors import ConfigError, EncoderMismatch
 from asynckit.models.tokenizer_parts import TokenizerParts
@@ -167,14 +169,19 @@ def test_an_engine_that_fails_its_trial_is_not_used(
 
 def test_an_engine_that_cannot_do_a_tokenizer_says_why(embedded_parts: TokenizerParts) -> None:
     """When it was asked for by name."""
-    from byte_level import gpt2_like, parts, trained
-    from tokenizers import normalizers
-
     tokenizer = trained(gpt2_like())
     tokenizer.normalizer = normalizers.Lowercase()
     with pytest.raises(ConfigError, match="cannot encode with this tokenizer: its normalizer is Lower"):
         choose_encoder(parts(tokenizer), TokenizationConfig(encoder="gigatoken"))
     assert Gigatoken(embedded_parts, Reference(embedded_parts)).version
+
+
+def test_a_tokenizer_that_is_random_is_refused() -> None:
+    """No two runs would write the same."""
+    tokenizer = trained(gpt2_like())
+    tokenizer.model.dropout = 0.1
+    with pytest.raises(ConfigError, match="at random"):
+        choose_encoder(parts(tokenizer), TokenizationConfig())
 
 
 def test_the_trial_is_the_same_every_time() -> None:

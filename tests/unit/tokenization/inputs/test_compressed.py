@@ -106,7 +106,8 @@ def test_a_bomb_is_read_in_small_chunks(compression: str, compress: Callable[[by
 def test_cuts_depend_on_the_bytes_alone(data: bytes, sizes: list[int], limit: int) -> None:
     """However the bytes arrive, the blocks are the same, whole lines, and no longer than they need to be."""
     data = data.replace(b"\x00", b"\n").replace(b"\x01", b"\n")
-    chunks, position = [], 0
+    chunks: list[bytes] = []
+    position = 0
     while position < len(data):
         size = sizes[len(chunks) % len(sizes)]
         chunks.append(data[position : position + size])

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from read_inputs import read_inputs
 
 from asynckit.errors import InputError
+from asynckit.tokenization.inputs import blocks, line_ranges
 
 _LINES = st.lists(
     st.one_of(
@@ -45,9 +46,9 @@ def test_units_hold_what_the_whole_file_holds(
         assert digest == hashlib.sha256(data[range_.start : range_.end]).hexdigest()
     packed = path.with_suffix(".jsonl.gz")
     packed.write_bytes(gzip.compress(data))
-    blocks = read_inputs(packed, on_error="skip", unit_bytes=unit)
-    assert blocks[:5] == whole[:5]
-    assert [block.start for block in blocks.units[1:]] == [block.end for block in blocks.units[:-1]]
+    streamed = read_inputs(packed, on_error="skip", unit_bytes=unit)
+    assert streamed[:5] == whole[:5]
+    assert [unit_.start for unit_ in streamed.units[1:]] == [unit_.end for unit_ in streamed.units[:-1]]
 
 
 @given(data=st.binary(max_size=80).map(lambda data: b'{"text": "' + data + b'"}\n{"text": "last"}'))
@@ -136,6 +137,24 @@ def test_a_record_that_is_longer_than_units(tmp_path: Path) -> None:
     read = read_inputs(path, unit_bytes=1 << 20)
     assert read.rows == [("a",), (text,), ("b",)]
     assert read.lines == [0, 1, 2]
+
+
+def test_a_record_that_is_too_long(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is refused where it begins, before it fills the memory; with skip, what follows is read."""
+    monkeypatch.setattr(line_ranges, "LONGEST_RECORD", 1 << 20)
+    monkeypatch.setattr(blocks, "LONGEST_RECORD", 1 << 20)
+    path = tmp_path / "a.jsonl"
+    path.write_text("\n".join(json.dumps({"text": text}) for text in ("a", "b" * (3 << 20), "c")))
+    with pytest.raises(InputError, match="a record is longer than") as caught:
+        read_inputs(path, unit_bytes=1 << 16)
+    assert caught.value.where == f"{path}:2"
+    read = read_inputs(path, unit_bytes=1 << 16, on_error="skip")
+    assert read.rows == [("a",), ("c",)]
+    assert [(skipped.start, skipped.line) for skipped in read.skipped] == [(14, 1)]
+    packed = tmp_path / "a.jsonl.gz"
+    packed.write_bytes(gzip.compress(path.read_bytes()))
+    with pytest.raises(InputError, match="a record is longer than"):
+        read_inputs(packed, unit_bytes=1 << 16)
 
 
 def test_an_empty_file_has_no_records(tmp_path: Path) -> None:

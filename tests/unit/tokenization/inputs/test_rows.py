@@ -36,13 +36,17 @@ def _write(folder: Path, table: pa.Table, kind: str, rows: int, **options: Any) 
     rows=st.integers(1, 30),
     unit=st.integers(16, 4000),
     kind=st.sampled_from(KINDS),
-    type_=st.sampled_from([pa.string(), pa.large_string(), pa.dictionary(pa.int32(), pa.string())]),
+    type_=st.sampled_from(
+        [pa.string(), pa.large_string(), pa.dictionary(pa.int32(), pa.string()), pa.string_view()]
+    ),
 )
 def test_units_hold_all_rows(
     tmp_path_factory: pytest.TempPathFactory, texts: list[str], rows: int, unit: int, kind: str, type_: Any
 ) -> None:
     """However the rows are grouped and taken apart, each comes once, in order, with its number."""
     folder = tmp_path_factory.mktemp("inputs")
+    if type_ == pa.string_view() and kind == "parquet":
+        type_ = pa.string()  # Parquet has no views
     table = pa.table({"id": range(len(texts)), "text": pa.array(texts, pa.string()).cast(type_)})
     path = _write(folder, table, kind, rows)
     read = read_inputs(path, unit_bytes=unit)
