@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from asynckit.errors import EncoderMismatch
 from asynckit.models.tokenizer_parts import TokenizerParts
 from asynckit.tokenization.arrays import Ragged
 from asynckit.tokenization.encoding.characters import characters_with_doubtful_nfc
@@ -51,7 +52,13 @@ class Kitoken:
         return self._encode_short([text])[0]
 
     def _encode_short(self, texts: list[str]) -> list[Ids]:
-        return [np.array(self._engine.encode(text, True), np.uint32) for text in texts]
+        try:
+            return [np.array(self._engine.encode(text, True), np.uint32) for text in texts]
+        except ValueError as error:  # its way to say that a part of a text has no token
+            raise EncoderMismatch(
+                f"kitoken {self.version} cannot encode a text that the tokenizer can: {error}",
+                mend="--encoder tokenizers",
+            ) from error
 
 
 def _doubtful(parts: TokenizerParts) -> frozenset[str]:
