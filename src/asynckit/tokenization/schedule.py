@@ -18,7 +18,7 @@ class Item:
         weight: bytes of input, as far as one can tell.
         block: file with its bytes, where the source can only be read from the start.
         digest: SHA-256 of these, likewise.
-        broken: why a stream cannot be read from here on; empty where it can.
+        broken: why the source cannot be read from here on; empty where it can.
     """
 
     number: int
@@ -27,15 +27,6 @@ class Item:
     weight: int
     block: Path | None = None
     digest: str = ""
-    broken: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Block:
-    """Bytes of a unit that came from a stream, kept in a file; none where the stream is broken."""
-
-    path: Path
-    digest: str
     broken: str = ""
 
 
@@ -52,13 +43,12 @@ class Shelf:
         self._shard_bytes = shard_bytes
         self._number = self._shard = self._filled = 0
 
-    def put(self, unit: Unit, block: Block | None = None) -> Item:
-        """The next unit's place."""
+    def put(self, unit: Unit, block: Path | None = None, digest: str = "", broken: str = "") -> Item:
+        """The next unit's place; what is known of it besides as of :class:`Item`."""
         if self._shard_bytes and self._filled >= self._shard_bytes:
             self._shard, self._filled = self._shard + 1, 0
         weight = weight_of(self._sources[unit.source], unit)
-        of_block = (block.path, block.digest, block.broken) if block else ()
-        item = Item(self._number, self._shard, unit, weight, *of_block)
+        item = Item(self._number, self._shard, unit, weight, block, digest, broken)
         self._number += 1
         self._filled += weight
         return item
