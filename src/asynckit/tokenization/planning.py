@@ -18,6 +18,7 @@ from asynckit.models.config import ModelConfig
 from asynckit.tokenization.config import TokenizationConfig
 from asynckit.tokenization.inputs.listing import list_sources
 from asynckit.tokenization.inputs.names import ROW_FORMATS
+from asynckit.tokenization.inputs.places import shown_name
 from asynckit.tokenization.inputs.units import blocks_of, is_stream, units_of
 from asynckit.tokenization.pool import available_cpus
 from asynckit.tokenization.records import Source, Unit

@@ -9,23 +9,21 @@ import contextlib
 import hashlib
 import queue
 import threading
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from asynckit.disk import writing
 from asynckit.tokenization.config import TokenizationConfig
 from asynckit.tokenization.inputs.faults import BrokenSource
 from asynckit.tokenization.inputs.units import blocks_of, is_stream, units_of
 from asynckit.tokenization.records import Source, Unit
-from asynckit.tokenization.schedule import Block, Item, Shelf
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
+from asynckit.tokenization.schedule import Item, Shelf
 
 _WAIT_SECONDS = 0.2
 _AHEAD = 2  # blocks of each stream that wait on the disk
-_Found = tuple[Unit, Block] | Exception | None  # None: the stream is over
+_Block = tuple[Unit, Path | None, str, str]  # a unit, its bytes, their digest, and what is broken
+_Found = _Block | Exception | None  # None: the stream is over
 
 
 @dataclass
@@ -71,23 +69,20 @@ class Items:
             AsynckitError: a source cannot be read.
         """
         while not self.exhausted:
-            source = self._sources[self._source]
-            if is_stream(source):
+            if is_stream(self._sources[self._source]):
                 self._read_ahead()
                 try:
                     found = self._running[self._source].blocks.get(timeout=seconds)
                 except queue.Empty:
                     return None
-                if isinstance(found, Exception):
-                    raise found
-                if found is not None:
-                    return self._shelf.put(*found)
-                self._running.pop(self._source).thread.join()
+                if found is None:
+                    self._running.pop(self._source).thread.join()
             else:
-                self._ranges = self._ranges or units_of(source, self._source, self._config.unit_bytes)
-                if unit := next(self._ranges, None):
-                    return self._shelf.put(unit)
-                self._ranges = None
+                found = self._next_range()
+            if isinstance(found, Exception):
+                raise found
+            if found is not None:
+                return self._shelf.put(*found)
             self._source += 1
         return None
 
@@ -95,47 +90,60 @@ class Items:
         """Stop reading; threads end as soon as what they wait for comes, or with the process."""
         self._stopped.set()
 
+    def _next_range(self) -> _Found:
+        """The next unit of a source that is read in ranges; None after the last."""
+        if self._ranges is None:
+            self._ranges = units_of(self._sources[self._source], self._source, self._config.unit_bytes)
+        try:
+            unit = next(self._ranges, None)
+        except BrokenSource as error:
+            self._ranges = iter(())
+            return self._rest(error, self._source)
+        if unit is None:
+            self._ranges = None
+            return None
+        return unit, None, "", ""
+
+    def _rest(self, error: BrokenSource, index: int) -> _Found:
+        """What cannot be read of a source: an error, or a unit without records where such are skipped."""
+        if self._config.on_error == "stop":
+            return error
+        return Unit(index, error.start, error.start), None, "", error.message
+
     def _read_ahead(self) -> None:
         """Have a thread on this stream and on some of those that follow."""
         ahead = [
             index
-            for index in range(self._source, len(self._sources))
+            for index in range(self._source, min(self._source + self._most, len(self._sources)))
             if index not in self._running and is_stream(self._sources[index])
         ]
-        for index in ahead[: self._most - len(self._running)]:
+        for index in ahead:
             thread = threading.Thread(target=self._read, args=(index,), daemon=True)
             self._running[index] = _Stream(thread)
             thread.start()
 
     def _read(self, index: int) -> None:
-        blocks = self._running[index].blocks
-        end: Exception | None = None
+        """Read a stream to its end; in a thread of its own."""
+        blocks, last = self._running[index].blocks, None
         try:
-            found = blocks_of(self._sources[index], index, self._config.unit_bytes)
-            for unit, content in found:
-                if not self._put(blocks, (unit, self._keep(unit, content))):
+            for unit, content in blocks_of(self._sources[index], index, self._config.unit_bytes):
+                if not self._put(blocks, self._keep(unit, content)):
                     return
         except BrokenSource as error:
-            if self._config.on_error == "stop":
-                end = error
-            else:
-                rest = Unit(index, error.start, error.start)
-                self._put(blocks, (rest, self._keep(rest, b"", error.message)))
+            last = self._rest(error, index)
         except Exception as error:  # noqa: BLE001 - raised where the block is taken
-            end = error
-        self._put(blocks, end)
+            last = error
+        if last is None or self._put(blocks, last):
+            self._put(blocks, None)
 
-    def _keep(self, unit: Unit, content: bytes, broken: str = "") -> Block:
+    def _keep(self, unit: Unit, content: bytes) -> _Block:
         path = self._folder / f"{unit.source:06d}-{unit.start:016d}.block"
         with writing(path):
             path.write_bytes(content)
-        return Block(path, hashlib.sha256(content).hexdigest(), broken)
+        return unit, path, hashlib.sha256(content).hexdigest(), ""
 
-    def _put(
-        self,
-        blocks: "queue.Queue[tuple[Unit, Block] | Exception | None]",
-        found: "tuple[Unit, Block] | Exception | None",
-    ) -> bool:
+    def _put(self, blocks: "queue.Queue[_Found]", found: _Found) -> bool:
+        """Hand over; False once nobody takes anything any more."""
         while not self._stopped.is_set():
             with contextlib.suppress(queue.Full):
                 blocks.put(found, timeout=_WAIT_SECONDS)

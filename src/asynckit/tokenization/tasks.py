@@ -194,7 +194,7 @@ class Worker:
         laid: list[LaidOut] = []
         places = [np.empty((2, 0), np.int64)]
         try:
-            for records in reader:
+            for records in () if item.broken else reader:
                 out = self._lay_out(source, item, records)
                 laid.append(out)
                 places.append(np.stack((records.starts, records.ends))[:, out.kept])
