@@ -9,9 +9,9 @@ import contextlib
 import hashlib
 import queue
 import threading
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from asynckit.disk import writing
 from asynckit.tokenization.config import TokenizationConfig
@@ -19,6 +19,9 @@ from asynckit.tokenization.inputs.faults import BrokenSource
 from asynckit.tokenization.inputs.units import blocks_of, is_stream, units_of
 from asynckit.tokenization.records import Source, Unit
 from asynckit.tokenization.schedule import Item, Shelf
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 _WAIT_SECONDS = 0.2
 _AHEAD = 2  # blocks of each stream that wait on the disk
