@@ -187,3 +187,16 @@ def test_a_full_disk_ends_the_work_and_loses_nothing(tiny_llama: Path, disk: Pat
     subprocess.run(todo, env=environment(), check=True, timeout=60)
     subprocess.run(calm, env=environment(), check=True, timeout=60)
     assert digests(disk / "out") == digests(tmp_path / "calm")
+
+
+def test_three_at_once_make_one_output(tiny_llama: Path, tmp_path: Path) -> None:
+    """One does the work; the others wait for it, and find that nothing is left to do."""
+    source, out = tmp_path / "texts.jsonl", tmp_path / "out"
+    source.write_text(json.dumps({"text": "forty two"}) + "\n")
+    todo = command(tiny_llama, source, out, workers=1, shape="megatron")
+    processes = [subprocess.Popen(todo, env=environment(), stderr=subprocess.PIPE) for _ in range(3)]
+    ends = [(process.communicate(timeout=60)[1].decode(), process.returncode) for process in processes]
+    assert [code for _, code in ends] == [0, 0, 0], ends
+    calm = command(tiny_llama, source, tmp_path / "calm", workers=1, shape="megatron")
+    subprocess.run(calm, env=environment(), check=True, timeout=60)
+    assert digests(out) == digests(tmp_path / "calm")
