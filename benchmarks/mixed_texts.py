@@ -9,7 +9,7 @@ import random
 import struct
 import sys
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from itertools import cycle
 from pathlib import Path
 
@@ -61,9 +61,12 @@ _INVISIBLE += [
 ]
 
 
-def documents(megabytes: float, seed: int = 0) -> Iterator[tuple[str, str]]:
+def documents(
+    megabytes: float, seed: int = 0, kinds: Collection[str] = tuple(SHARES)
+) -> Iterator[tuple[str, str]]:
     """Kind and text of documents, kinds taking turns, until every kind has its share of so many megabytes."""
-    left = {kind: share * megabytes * 1e6 for kind, share in SHARES.items()}
+    whole = sum(SHARES[kind] for kind in kinds)
+    left = {kind: SHARES[kind] / whole * megabytes * 1e6 for kind in kinds}
     sources = _sources(seed)
     while left:
         for kind in list(left):

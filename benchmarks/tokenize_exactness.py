@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 from environment import describe_machine
-from mixed_texts import documents
+from mixed_texts import SHARES, documents
 from tokenizers_to_try import make
 
 from asynckit.errors import ConfigError, EncoderMismatch
@@ -69,7 +69,7 @@ def main() -> None:
         configs = {"smollm2": ModelConfig()} | {
             name: ModelConfig(name=str(folder / name), cache_dir=f"{scratch}/cache") for name in names
         }
-        texts = list(documents(options.megabytes, options.seed))
+        texts = list(documents(options.megabytes, options.seed, options.kinds))
         rows = [
             row
             for name, config in configs.items()
@@ -77,6 +77,7 @@ def main() -> None:
             for row in _compare(name, config, texts)
         ]
     machine["packages"] = [f"{name} {version}" for name, version in _versions().items()]
+    machine["texts"] = options.kinds
     results = {"date": datetime.now(UTC).isoformat(timespec="minutes"), "machine": machine, "rows": rows}
     page = _to_markdown(results)
     print(f"\n{page}")
@@ -93,6 +94,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--tokenizers", type=Path, help="where to keep the tokenizers made of them")
     parser.add_argument("--only", nargs="*", default=[], metavar="NAME", help="tokenizers (all)")
     parser.add_argument("--seed", type=int, default=0, help="of the texts")
+    parser.add_argument("--kinds", nargs="+", choices=SHARES, default=list(SHARES), help="of texts (all)")
     parser.add_argument("--out", type=Path, help="folder for the results")
     return parser
 

@@ -114,26 +114,26 @@ def histogram(
     return _svg(title, f"{described}; from {min(values)} to {max(values)} {x_name}", "".join(body), legend)
 
 
-def bins(title: str, x_name: str, counted: Sequence[tuple[str, int]]) -> str:
-    """Bars of equal width, each with a label of its own: for bins that grow, such as powers of two.
+def bins(title: str, x_name: str, counted: Sequence[tuple[str, str, int]]) -> str:
+    """Bars of equal width, each with labels of its own: for bins that grow, such as powers of two.
 
     Args:
         title: what is counted.
         x_name: what the labels are.
-        counted: a label and a count for each bar, from left to right.
+        counted: for each bar from left to right, a short label for the axis, a whole one, and the count.
     """
-    if not any(count for _, count in counted):
+    if not any(count for *_, count in counted):
         return nothing(title)
     across = Axis(-0.5, len(counted) - 0.5, _LEFT, WIDTH - _RIGHT)
-    up = Axis(*_span(0.0, max(count for _, count in counted)), HEIGHT - _BOTTOM, _TOP)
+    up = Axis(*_span(0.0, max(count for *_, count in counted)), HEIGHT - _BOTTOM, _TOP)
     body = [_up(up, whole=True), _across(across, HEIGHT - _BOTTOM, x_name, [])]
     every = -(-len(counted) // _LABELS)
-    for at, (label, count) in enumerate(counted):
+    for at, (short, label, count) in enumerate(counted):
         if count:
             body.append(_bar(at, 1, 0, count, 1, f"{label} {x_name}: {count:,}", across, up))
         if at % every == 0:
-            body.append(_label(across.place(at), HEIGHT - _BOTTOM, label))
-    described = f"{sum(count for _, count in counted):,} in {len(counted)} bars"
+            body.append(_label(across.place(at), HEIGHT - _BOTTOM, short))
+    described = f"{sum(count for *_, count in counted):,} in {len(counted)} bars"
     return _svg(title, described, "".join(body), [])
 
 

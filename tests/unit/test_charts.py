@@ -56,7 +56,9 @@ def test_any_histogram_counts_everything(counts: list[dict[int, int]]) -> None:
 @given(counts=st.lists(st.integers(0, 10**9), max_size=60))
 def test_any_bins_can_be_drawn(counts: list[int]) -> None:
     """Every bar that counts something says what, and labels stay few enough to be read."""
-    root = checked(bins("t", hostile, [(f"{hostile}{at}", count) for at, count in enumerate(counts)]))
+    root = checked(
+        bins("t", hostile, [(hostile, f"{hostile}{at}", count) for at, count in enumerate(counts)])
+    )
     tips = [tip.text or "" for tip in root.iter("title")]
     assert len(tips) == sum(count > 0 for count in counts)
     assert sum(int(tip.rpartition(": ")[2].replace(",", "")) for tip in tips) == sum(counts)

@@ -12,7 +12,7 @@ from asynckit import __version__
 from asynckit.disk import whole_file
 from asynckit.errors import InputError
 from asynckit.tokenization.encoding.gate import bound
-from asynckit.tokenization.inputs.places import place_of
+from asynckit.tokenization.inputs.places import place_of, shown_name
 from asynckit.tokenization.journal import SKIPPED, Journal
 from asynckit.tokenization.outputs.manifest import (
     EncoderRecord,
@@ -87,7 +87,7 @@ def close_output(
         totals=_totals(notes, shards),
         inputs=tuple(
             InputRecord(
-                name=source.name,
+                name=shown_name(source),
                 format=source.format,
                 compression=source.compression,
                 bytes=source.bytes,

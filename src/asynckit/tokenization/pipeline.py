@@ -18,6 +18,7 @@ from typing import Any, Protocol
 import msgspec
 
 from asynckit.errors import InputError, WorkFailed
+from asynckit.tokenization.inputs.places import shown_name
 from asynckit.tokenization.journal import Journal
 from asynckit.tokenization.outputs.manifest import ShardRecord
 from asynckit.tokenization.outputs.parts import read_part
@@ -139,7 +140,7 @@ class Pipeline:
                 place = f"bytes {item.unit.start:,} to {item.unit.end:,}"
                 raise InputError(
                     f"{place} are others than when the output was begun",
-                    where=self._sources[item.unit.source].name,
+                    where=shown_name(self._sources[item.unit.source]),
                     mend="give the same input again, or begin anew with --overwrite",
                 )
         return True
@@ -194,7 +195,7 @@ class Pipeline:
     def _died(self, task: TokenizeUnit | AssembleShard) -> WorkFailed:
         if isinstance(task, TokenizeUnit):
             unit = task.item.unit
-            where = f"{self._sources[unit.source].name}, {unit.start:,} to {unit.end:,}"
+            where = f"{shown_name(self._sources[unit.source])}, {unit.start:,} to {unit.end:,}"
         else:
             where = f"shard {task.number}"
         return WorkFailed(

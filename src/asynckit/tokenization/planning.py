@@ -188,7 +188,7 @@ def _candidates(sources: tuple[Source, ...]) -> Iterator[tuple[Unit, float]]:
         if source.bytes is None:
             raise InputError(
                 "how much there is cannot be known beforehand",
-                where=source.name,
+                where=shown_name(source),
                 mend="leave out --plan, or name files",
             )
         if is_stream(source):

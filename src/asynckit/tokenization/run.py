@@ -15,6 +15,8 @@ from asynckit.models.config import ModelConfig
 from asynckit.tokenization.closing import close_output
 from asynckit.tokenization.config import TokenizationConfig
 from asynckit.tokenization.inputs.listing import list_sources
+from asynckit.tokenization.inputs.names import is_url
+from asynckit.tokenization.inputs.places import shown_name
 from asynckit.tokenization.journal import SCHEMA, Journal
 from asynckit.tokenization.outputs.manifest import Manifest, TokenizerRecord, read_manifest
 from asynckit.tokenization.pipeline import Pipeline, Pool
@@ -90,7 +92,7 @@ def tokenize(
         AsynckitError: an input or a setting is wrong, or the work failed; what was finished is kept.
     """
     folder = output_folder(config)
-    sources = tuple(list_sources(inputs, config))
+    sources = _sources(inputs, config, folder)
     job = Job(model, config, sources)
     tokenizer = Worker(job).tokenizer_record
     with Journal.open(folder, _plan(sources, tokenizer, options), overwrite=overwrite) as journal:
@@ -103,7 +105,7 @@ def tokenize(
                 raise Interrupted(
                     "stopped; what was finished is kept", mend="run the same command again to go on"
                 ) from None
-        _refuse_changed(sources, inputs, config)
+        _refuse_changed(sources, _sources(inputs, config, folder))
         manifest = close_output(journal, job.sources, worker, tokenizer, options)
     return Summary(folder, manifest, progress.seconds, progress.worked_bytes, progress.worked_tokens)
 
@@ -126,7 +128,7 @@ def _plan(
         "schema": SCHEMA,
         "options": dict(options),
         "tokenizer": {"name": tokenizer.name, "digest": tokenizer.digest},
-        "inputs": [dataclasses.asdict(source) for source in sources],
+        "inputs": [{**dataclasses.asdict(each), "name": shown_name(each)} for each in sources],
     }
     as_read: dict[str, Any] = json.loads(json.dumps(plan))  # with lists for tuples
     return as_read
@@ -180,16 +182,29 @@ def _pool(worker: Worker, ray: RayConfig) -> Iterator[Pool]:
         local.close()
 
 
-def _refuse_changed(sources: tuple[Source, ...], inputs: Sequence[str], config: TokenizationConfig) -> None:
+def _sources(inputs: Sequence[str], config: TokenizationConfig, out: Path) -> tuple[Source, ...]:
+    """The inputs, without an output among them that lies in the same folder."""
+    found = list_sources(inputs, config)
+    others = tuple(
+        each for each in found if is_url(each.name) or out not in Path(each.name).absolute().parents
+    )
+    if found and not others:
+        mend = "choose another --out"
+        raise UsageError("all inputs lie in the folder of the output", where=str(out), mend=mend)
+    return others
+
+
+def _refuse_changed(sources: tuple[Source, ...], again: tuple[Source, ...]) -> None:
     """Raise if an input is not what it was when the work began.
 
     Raises:
         InputError: it changed while it was read.
     """
-    for before, now in zip(sources, list_sources(inputs, config), strict=False):
-        if before != now:
+    now = {source.name: source for source in again}
+    for before in sources:
+        if now.get(before.name) != before:
             raise InputError(
                 "the input changed while it was read",
-                where=before.name,
+                where=shown_name(before),
                 mend="let it be finished first, then begin anew with --overwrite",
             )

@@ -15,7 +15,7 @@ from asynckit.tokenization.config import TokenizationConfig
 from asynckit.tokenization.encoding.choose import choose_encoder
 from asynckit.tokenization.encoding.encoder import Encoder
 from asynckit.tokenization.inputs.faults import BrokenSource
-from asynckit.tokenization.inputs.places import place_in
+from asynckit.tokenization.inputs.places import place_in, shown_name
 from asynckit.tokenization.inputs.reading import UnitReader
 from asynckit.tokenization.layouts.layout import Layout, layout_for
 from asynckit.tokenization.layouts.packing import pack
@@ -165,7 +165,7 @@ class Worker:
         return ShardSettings(
             format=config.format,
             vocabulary=self.tokenizer.vocabulary,
-            sources=tuple(source.name for source in self.job.sources),
+            sources=tuple(shown_name(source) for source in self.job.sources),
             pack_length=config.pack_length,
             loss_mask=config.mode != "documents" or config.pack_length is not None,
         )
@@ -195,7 +195,7 @@ class Worker:
         places = [np.empty((2, 0), np.int64)]
         try:
             for records in reader:
-                out = self.layout.lay_out(records.columns)
+                out = self._lay_out(source, item, records)
                 laid.append(out)
                 places.append(np.stack((records.starts, records.ends))[:, out.kept])
                 note.skipped += [asdict(each) for each in self._unusable(source, item, records, out)]
@@ -219,6 +219,22 @@ class Worker:
         dtype = self.shard_settings.dtype
         write_part(task.path, sequences, asdict(note), source=item.unit.source, dtype=dtype)
         return note
+
+    def _lay_out(self, source: Source, item: Item, records: Records) -> LaidOut:
+        """Tokens of a batch; an encoder's error does not know which of the records it is about."""
+        try:
+            return self.layout.lay_out(records.columns)
+        except InputError as error:
+            if error.where or len(records.starts) == 1:
+                raise
+            for index in range(len(records.starts)):
+                try:
+                    self.layout.lay_out(tuple(column[index : index + 1] for column in records.columns))
+                except InputError as found:
+                    line = int(records.lines[index]) if len(records.lines) else -1
+                    where = place_in(source, item.unit, int(records.starts[index]), line)
+                    raise InputError(found.message, where=where, mend=found.mend) from error
+            raise
 
     def _unusable(self, source: Source, item: Item, records: Records, out: LaidOut) -> list[Skipped]:
         """Records that were skipped; with ``on_error=stop`` the layout's refusal is an error."""

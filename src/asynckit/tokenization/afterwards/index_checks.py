@@ -71,7 +71,7 @@ def _column(shard: StoredShard, name: str) -> Any:
     path = shard.path(f".{shard.manifest.format}")
     try:
         if shard.manifest.format == "parquet":
-            chunks = pq.ParquetFile(path).read(columns=[name]).column(0)
+            chunks = pq.ParquetFile(path.absolute()).read(columns=[name]).column(0)
         else:
             with pa.memory_map(str(path)) as file, pa.ipc.open_stream(file) as reader:
                 chunks = reader.read_all().column(name)

@@ -36,7 +36,7 @@ def render(summary: Summary) -> list["RenderableType"]:
 
 def to_html(summary: Summary) -> str:
     """The same as one page that needs nothing else."""
-    lengths = [(each.label, each.documents) for each in summary.lengths.bins]
+    lengths = [(f"{each.low:,}", each.label, each.documents) for each in summary.lengths.bins]
     return page(
         str(summary.folder),
         [

@@ -1,4 +1,4 @@
-"""gigatoken: byte-pair encoding with a cache of words, 40 times as fast as the reference on one core."""
+"""gigatoken: byte-pair encoding with a cache of words, ten times as fast as the reference and more."""
 
 from importlib import import_module
 from importlib.metadata import version

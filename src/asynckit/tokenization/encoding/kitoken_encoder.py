@@ -1,4 +1,4 @@
-"""kitoken: every kind of tokenizer, about nine times as fast as the reference on one core."""
+"""kitoken: every kind of tokenizer, about five times as fast as the reference."""
 
 import json
 from importlib.metadata import version
@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from asynckit.errors import EncoderMismatch
 from asynckit.models.tokenizer_parts import TokenizerParts
 from asynckit.tokenization.arrays import Ragged
 from asynckit.tokenization.encoding.characters import characters_with_doubtful_nfc
@@ -49,7 +50,13 @@ class Kitoken:
         return self._encode_short([text])[0]
 
     def _encode_short(self, texts: list[str]) -> list[Ids]:
-        return [np.array(self._engine.encode(text, True), np.uint32) for text in texts]
+        try:
+            return [np.array(self._engine.encode(text, True), np.uint32) for text in texts]
+        except ValueError as error:  # its way to say that a part of a text has no token
+            raise EncoderMismatch(
+                f"kitoken {self.version} cannot encode a text that the tokenizer can: {error}",
+                mend="--encoder tokenizers",
+            ) from error
 
 
 def _doubtful(parts: TokenizerParts) -> frozenset[str]:

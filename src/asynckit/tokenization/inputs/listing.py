@@ -14,7 +14,7 @@ from asynckit.models.store import shown
 from asynckit.near_miss import did_you_mean
 from asynckit.tokenization.config import TokenizationConfig
 from asynckit.tokenization.inputs import remote
-from asynckit.tokenization.inputs.access import named_faults
+from asynckit.tokenization.inputs.access import faults_named, named_faults
 from asynckit.tokenization.inputs.beginnings import with_beginning
 from asynckit.tokenization.inputs.folders import data_files
 from asynckit.tokenization.inputs.identity import size_and_identity
@@ -39,7 +39,8 @@ def list_sources(inputs: Sequence[str], config: TokenizationConfig) -> list[Sour
     found: dict[str, str] = {}
     alone: set[str] = set()
     for name in inputs:
-        files = list(_files_of(name, config))
+        with faults_named(name):
+            files = list(_files_of(name, config))
         if files == [name]:
             key = _key(name)
             if key in alone:

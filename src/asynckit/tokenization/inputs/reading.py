@@ -122,9 +122,11 @@ class UnitReader:
         there = [name for name in columns if name in columns_of(self._source)]
         batches = batches_of(self._source, self._unit.start, self._unit.end, there)
         try:
-            while row < self._unit.end:
+            while True:
                 with damage_named(self._source, row):
-                    batch = next(batches)
+                    batch = next(batches, None)
+                if batch is None:
+                    break
                 for part in small_batches(batch, self._wanted):
                     yield self._records(parse_rows(part, row, self._wanted), 0, 0)
                     row += part.num_rows

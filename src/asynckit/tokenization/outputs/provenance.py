@@ -114,7 +114,7 @@ class Provenance:
         """
         self._path = path
         try:
-            self._file = pq.ParquetFile(path, page_checksum_verification=True)
+            self._file = pq.ParquetFile(path.absolute(), page_checksum_verification=True)
             groups = [self._file.metadata.row_group(each) for each in range(self._file.num_row_groups)]
             self._first_documents = [int(group.column(0).statistics.min) for group in groups]
             self._first_tokens = [int(group.column(4).statistics.min) for group in groups]

@@ -77,7 +77,7 @@ def _parquet_column(path: Path, name: str) -> StoredArray:
 
 def _opened(path: Path) -> Any:
     try:
-        return pq.ParquetFile(path, page_checksum_verification=True, memory_map=True)
+        return pq.ParquetFile(path.absolute(), page_checksum_verification=True, memory_map=True)
     except FAULTS as error:
         raise damaged(path, error) from error
 

@@ -18,7 +18,7 @@ from asynckit.models.tokenizer_parts import TokenizerParts, load_parts
 from asynckit.tokenization.config import TokenizationConfig
 from asynckit.tokenization.encoding import gigatoken_encoder
 from asynckit.tokenization.encoding.choose import choose_encoder
-from asynckit.tokenization.encoding.encoder import Engine
+from asynckit.tokenization.encoding.encoder import Encoder, Engine
 from asynckit.tokenization.encoding.gigatoken_encoder import Gigatoken
 from asynckit.tokenization.encoding.reference import Reference
 
@@ -68,7 +68,7 @@ def test_gigatoken_gives_the_reference_s_ids_for_every_character(
 @settings(deadline=None, max_examples=40)
 @given(data=st.data())
 def test_what_is_chosen_gives_the_reference_s_ids(
-    kind: str, data: st.DataObject, made: dict[str, tuple[Any, Engine]]
+    kind: str, data: st.DataObject, made: dict[str, tuple[Any, Encoder]]
 ) -> None:
     """For every kind of tokenizer, whichever encoder passes the trial."""
     tokenizer, encoder = made[kind]
@@ -81,7 +81,7 @@ def test_what_is_chosen_gives_the_reference_s_ids(
 
 
 @pytest.fixture(scope="session")
-def made(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Any, Engine]]:
+def made(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Any, Encoder]]:
     """Each kind of tokenizer that models have, and the encoder it gets."""
     chosen = {}
     for kind in (*SAVE, "embedded"):

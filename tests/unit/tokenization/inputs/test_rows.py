@@ -13,7 +13,12 @@ from hypothesis import strategies as st
 from read_inputs import read_inputs
 
 from asynckit.errors import InputError
+from asynckit.tokenization.config import TokenizationConfig
+from asynckit.tokenization.inputs import parquet_file
 from asynckit.tokenization.inputs.faults import BrokenSource
+from asynckit.tokenization.inputs.listing import list_sources
+from asynckit.tokenization.inputs.reading import UnitReader
+from asynckit.tokenization.inputs.units import units_of
 
 _TEXTS = st.lists(st.text(max_size=200), max_size=60)
 KINDS = ("parquet", "arrow-file", "arrow-stream")
@@ -57,6 +62,23 @@ def test_units_hold_all_rows(
     for number, digest in enumerate(read.digests):
         share = data[len(data) * number // count : len(data) * (number + 1) // count]
         assert digest == hashlib.sha256(share).hexdigest()
+
+
+def test_parts_of_a_row_group_in_any_order(tmp_path: Path) -> None:
+    """A reader goes on where the last one ended, in the same row group, and begins anew where it has to."""
+    texts = [f"{number**9}" for number in range(5000)]
+    path = _write(tmp_path, pa.table({"text": texts}), "parquet", 5000)
+    config = TokenizationConfig(unit_bytes=1 << 13)
+    [source] = list_sources([str(path)], config)
+    units = list(units_of(source, 0, config.unit_bytes))
+    cursors: list[object] = []
+    for unit in (*units, units[2], units[0], units[5]):
+        [records] = UnitReader(source, unit, None, ("text",), config)
+        assert records.columns == (texts[unit.start : unit.end],)
+        cursors += parquet_file._cursors.values()
+    assert len(units) > 6
+    assert len(set(map(id, cursors[: len(units)]))) == 1
+    assert len(parquet_file._cursors) == 1
 
 
 @pytest.mark.parametrize("kind", KINDS)
