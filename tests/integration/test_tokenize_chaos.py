@@ -22,6 +22,7 @@ from small_disks import grow, small_disk
 DOCUMENTS = 12_000
 DEATHS = 17  # with each kind of input, so fifty-one in all
 VICTIMS = ("command", "worker", "everything")
+BEGINNINGS = (".work/lock", "plan.json", ".work/encoder.json")  # as they come; the first deaths
 PIECES = (f"tokenization.unit_bytes={16 << 10}", f"tokenization.shard_bytes={192 << 10}")
 WORDS = (
     "quick",
@@ -102,6 +103,15 @@ class Watch:
         """Whether there is nothing left but the last shard and the manifest."""
         return sum(not path.name.startswith(".") for path in self._out.glob("*")) >= self._all_files - 4
 
+    def moment(self, deaths: int, chance: random.Random) -> Callable[[], bool]:
+        """Says when the next death is due."""
+        if deaths < len(BEGINNINGS):
+            return (self._out / BEGINNINGS[deaths]).exists
+        if deaths == DEATHS - 1:
+            return self.at_the_end
+        steps = self.steps() + chance.randrange(10)
+        return lambda: self.steps() >= steps
+
 
 def children(pid: int) -> list[int]:
     """Processes that a process has started."""
@@ -151,10 +161,8 @@ def test_seventeen_deaths_change_no_byte(name: str, tiny_llama: Path, tmp_path: 
         tries += 1
         with subprocess.Popen(todo, env=environment(), stderr=subprocess.PIPE) as process:
             while deaths < DEATHS:
-                victim, moment = chance.choice(VICTIMS), watch.steps() + chance.randrange(10)
-                last = deaths == DEATHS - 1
-                due = watch.at_the_end if last else lambda moment=moment: watch.steps() >= moment
-                deaths += strike(process, victim, due, chance)
+                victim = "everything" if deaths < len(BEGINNINGS) else chance.choice(VICTIMS)
+                deaths += strike(process, victim, watch.moment(deaths, chance), chance)
                 if process.poll() is not None or victim != "worker":
                     break
             assert process.stderr
@@ -187,3 +195,16 @@ def test_a_full_disk_ends_the_work_and_loses_nothing(tiny_llama: Path, disk: Pat
     subprocess.run(todo, env=environment(), check=True, timeout=60)
     subprocess.run(calm, env=environment(), check=True, timeout=60)
     assert digests(disk / "out") == digests(tmp_path / "calm")
+
+
+def test_three_at_once_make_one_output(tiny_llama: Path, tmp_path: Path) -> None:
+    """One does the work; the others wait for it, and find that nothing is left to do."""
+    source, out = tmp_path / "texts.jsonl", tmp_path / "out"
+    source.write_text(json.dumps({"text": "forty two"}) + "\n")
+    todo = command(tiny_llama, source, out, workers=1, shape="megatron")
+    processes = [subprocess.Popen(todo, env=environment(), stderr=subprocess.PIPE) for _ in range(3)]
+    ends = [(process.communicate(timeout=60)[1].decode(), process.returncode) for process in processes]
+    assert [code for _, code in ends] == [0, 0, 0], ends
+    calm = command(tiny_llama, source, tmp_path / "calm", workers=1, shape="megatron")
+    subprocess.run(calm, env=environment(), check=True, timeout=60)
+    assert digests(out) == digests(tmp_path / "calm")

@@ -16,6 +16,7 @@ import contextlib
 import json
 import shutil
 from collections.abc import Iterator, Mapping
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -63,17 +64,7 @@ class Journal:
             ConfigError, InputError: it was begun with another plan.
         """
         refuse_foreign(folder)
-        with writing(folder):
-            (folder / _WORK).mkdir(parents=True, exist_ok=True)
-        lock = FileLock(folder / _WORK / "lock")
-        try:
-            lock.acquire(timeout=_LOCK_SECONDS)
-        except Timeout as error:
-            raise UsageError(
-                "another process is writing this output",
-                where=str(folder),
-                mend="wait for it, or choose another --out",
-            ) from error
+        lock = _lock(folder)
         try:
             journal = cls(folder)
             if overwrite:
@@ -83,9 +74,9 @@ class Journal:
             journal._begin(plan)
             yield journal
         finally:
-            lock.release()
             if (folder / MANIFEST).is_file():
                 shutil.rmtree(folder / _WORK, ignore_errors=True)
+            lock.release()
 
     def _begin(self, plan: Mapping[str, Any]) -> None:
         shutil.rmtree(self.blocks, ignore_errors=True)
@@ -153,6 +144,30 @@ class Journal:
             raise WorkFailed(message, where=str(error.filename), mend="delete it yourself") from error
 
 
+def _lock(folder: Path) -> FileLock:
+    """The lock on an output, held.
+
+    Raises:
+        UsageError: another process keeps it.
+        WorkFailed: the disk refuses.
+    """
+    lock = FileLock(folder / _WORK / "lock")
+    while True:
+        with writing(folder):
+            (folder / _WORK).mkdir(parents=True, exist_ok=True)
+        try:
+            lock.acquire(timeout=_LOCK_SECONDS)
+        except FileNotFoundError:  # who held it has finished, and has taken the folder away
+            continue
+        except Timeout as error:
+            raise UsageError(
+                "another process is writing this output",
+                where=str(folder),
+                mend="wait for it, or choose another --out",
+            ) from error
+        return lock
+
+
 def refuse_foreign(folder: Path) -> None:
     """Raise unless the folder is absent, empty, or an output of ours.
 
@@ -164,12 +179,13 @@ def refuse_foreign(folder: Path) -> None:
         raise UsageError("is not a folder", where=str(folder), mend=mend)
     if not folder.is_dir():
         return
-    own = {path for name in _OWN for path in folder.glob(name)}
-    if foreign := sorted(path.name for path in folder.iterdir() if path not in own):
+    names = sorted(path.name for path in folder.iterdir())
+    if foreign := [name for name in names if not any(fnmatchcase(name, own) for own in _OWN)]:
         raise UsageError(
             f"the folder holds {foreign[0]}, which tokenize does not write", where=str(folder), mend=mend
         )
-    if own - {folder / _WORK} and not (folder / _PLAN).is_file():
+    # The plan comes first of what is not hidden; killed before that, there is none yet.
+    if any(not name.startswith(".") for name in names) and not (folder / _PLAN).is_file():
         raise UsageError("the folder has no plan.json of tokenize", where=str(folder), mend=mend)
 
 

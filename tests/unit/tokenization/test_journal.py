@@ -108,6 +108,14 @@ def test_folders_of_others_are_left_alone(overwrite: bool, tmp_path: Path) -> No
     assert (tmp_path / "other" / "data-1.csv").is_file()
 
 
+def test_a_run_that_was_killed_before_its_plan_was_written_can_be_begun_again(tmp_path: Path) -> None:
+    """What is hidden is nobody's."""
+    (tmp_path / ".work").mkdir()
+    (tmp_path / ".plan.json.tmp").write_text("{")
+    with Journal.open(tmp_path, PLAN, overwrite=False):
+        assert [path.name for path in tmp_path.glob("*.json")] == ["plan.json"]
+
+
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"schema": "asynckit.tokenization-plan/0"}'])
 def test_a_damaged_plan_is_refused(content: bytes, tmp_path: Path) -> None:
     folder = begun(tmp_path / "out")
