@@ -99,7 +99,7 @@ def _others() -> list[Row]:
     missing = Row(
         case="all-reduce",
         variant="64 MiB",
-        group="link",
+        group="transfer",
         device="cuda",
         timing=None,
         reason="needs several GPUs",

@@ -2,6 +2,8 @@
 
 from asynckit.bench.results import Ceilings, Row
 
+LINKS = "transfer"
+
 
 def flops_per_second(row: Row) -> float | None:
     """Floating-point operations per second; None where none are counted or nothing was measured."""
@@ -31,10 +33,10 @@ def share_of_peak(row: Row, ceilings: Ceilings) -> float | None:
     Above 1 where a cache served what memory would have.
 
     Returns:
-        None where a ceiling is missing, or the case has none: its bytes go over a link between devices
-        (``parameters["link"]``).
+        None where a ceiling is missing, or the case has none: the bytes of the group ``transfer`` go over a
+        link between devices.
     """
-    if "link" in row.parameters:
+    if row.group == LINKS:
         return None
     reached = flops_per_second(row)
     if reached is not None:

@@ -42,7 +42,7 @@ def test_the_share_is_of_the_lower_roof(flops: float | None, moved: float | None
 def test_no_ceiling_no_share() -> None:
     """Another dtype's peak, or memory's bandwidth for a link between devices, would be the wrong one."""
     assert share_of_peak(made_row(flops=1.0, parameters={"dtype": "float8"}), CEILINGS) is None
-    assert share_of_peak(made_row(bytes=1.0, parameters={"link": "PCIe"}), CEILINGS) is None
+    assert share_of_peak(made_row(bytes=1.0, group="transfer"), CEILINGS) is None
     empty = Ceilings(flops_per_second={}, bytes_per_second=None)
     assert share_of_peak(made_row(bytes=1.0), empty) is None
 

@@ -49,24 +49,6 @@ def test_a_drift_within_the_error_is_none() -> None:
     assert doubts(made_timing(drift=0.03, relative_error=0.02), QUIET, later(QUIET)) == ()
 
 
-@pytest.mark.parametrize(
-    ("clock", "median", "calls", "doubted"),
-    [
-        ("events", 4e-6, 1, True),
-        ("events", 4e-6, 10, False),
-        ("cupti", 4e-6, 1, False),
-        ("host", 1e-6, 1, True),
-        ("host", 1e-6, 100, False),
-    ],
-)
-def test_a_repetition_is_longer_than_the_clock_ticks(
-    clock: str, median: float, calls: int, doubted: bool
-) -> None:
-    """Half a tick is the error of every single value, and no repetition averages it out for sure."""
-    found = doubts(made_timing(median, clock=clock, calls=calls), QUIET, later(QUIET))
-    assert any("too short for the clock" in each for each in found) is doubted
-
-
 def test_throttling_is_counted_by_the_driver() -> None:
     """A glance before and after would miss what came and went in between."""
     after = replace(FAST, held_down={"power cap": 5.8})

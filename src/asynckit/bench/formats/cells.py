@@ -10,6 +10,7 @@ from asynckit.bench.results import Ceilings, Prediction, Report, Row, Timing
 
 _TIMES = (("s", 1.0), ("ms", 1e-3), ("µs", 1e-6), ("ns", 1e-9))
 _SIZES = (("TB", 1e12), ("GB", 1e9), ("MB", 1e6), ("kB", 1e3))
+YES = "yes"
 PREDICTED = ("tokens per second", "predicted", "measured", "of predicted", "bound by")
 
 
@@ -82,12 +83,17 @@ def predicted(prediction: Prediction) -> tuple[str, ...]:
     )
 
 
+def notes(report: Report) -> list[tuple[str, str]]:
+    """The keys of rows that are doubted or were not measured, and why."""
+    return [(row.key, trust(row)) for row in report.rows if trust(row) != YES]
+
+
 def trust(row: Row) -> str:
     """Whether to believe a row, and why not."""
     if row.timing is None:
         return f"not measured: {row.reason}"
     if row.trusted and not row.doubts:
-        return "yes"
+        return YES
     return "no: " + ("; ".join(row.doubts) or "a check failed")
 
 
@@ -123,8 +129,8 @@ def _unit(value: float, unit: str) -> tuple[str, float]:
 
 def _digits(value: float) -> str:
     """Four digits that count, six behind the point at most, never an exponent."""
-    if value == 0:
-        return "0"
+    if value == 0 or not math.isfinite(value):
+        return f"{value:.0f}"
     before = math.floor(math.log10(abs(float(f"{value:.3e}"))))  # rounded first: 999.99 has four before
     return f"{value:,.{min(6, max(0, 3 - before))}f}"
 
@@ -139,7 +145,9 @@ def _percent(row: Row, ceilings: Ceilings) -> str:
 
 
 def _interval_name(confidence: Any) -> str:
-    return f"{confidence:.2%}".replace(".00", "") if isinstance(confidence, float) else "interval"
+    return (
+        f"{confidence:.2%}".replace(".00", "") + " interval" if isinstance(confidence, float) else "interval"
+    )
 
 
 def _flat(name: str, value: Any) -> list[tuple[str, str]]:

@@ -9,6 +9,7 @@ import msgspec
 
 from asynckit.bench.results import SCHEMA, Ceilings, Report, Row, Timing
 from asynckit.errors import InputError, WorkFailed
+from asynckit.readable import quiet_json
 
 _LARGEST = 256 * 2**20  # bytes; 2,000 samples for each of some thousand rows
 _MEND = "name a file that asynckit bench-cuda wrote with --out"
@@ -29,7 +30,7 @@ def to_json(report: Report) -> str:
         _decoded(text)
     except msgspec.ValidationError as error:
         raise WorkFailed(f"a number that is not finite cannot be written as JSON: {error}") from error
-    return msgspec.json.format(text, indent=2).decode() + "\n"
+    return quiet_json(msgspec.json.format(text, indent=2).decode()) + "\n"
 
 
 def load_report(path: Path) -> Report:

@@ -1,8 +1,9 @@
 """The report for a terminal."""
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from asynckit.bench.formats.cells import PREDICTED, ceiling_facts, cells, facts, predicted
+from asynckit.bench.formats.cells import PREDICTED, YES, ceiling_facts, cells, facts, notes, predicted
 from asynckit.bench.results import Report
 from asynckit.readable import readable
 
@@ -11,11 +12,20 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 _PROSE = {"case", "trust", "bound by"}  # all other columns are numbers
+_LEAST_MISSED = ("p5", "p95", "peak memory", "interval", "tokens/s", "GB/s", "TFLOP/s")
+_FRAME = 3  # characters around each cell
 
 
-def render(report: Report) -> list["RenderableType"]:
-    """The rows by group, what the doubts are, the ceilings, and the predictions."""
-    return [_rows(report), *_ceilings(report), *_predictions(report)]
+def render(report: Report, width: int | None = None) -> list["RenderableType"]:
+    """The rows by group, why some are not to be trusted, the ceilings, and the predictions.
+
+    Args:
+        report: what is shown.
+        width: columns of the terminal. Where they are too few, what is least missed is left out; None leaves
+            out nothing.
+    """
+    notes_shown = [_facts("not trusted, or not measured", notes(report))] if notes(report) else []
+    return [_rows(report, width), *notes_shown, *_ceilings(report), *_predictions(report)]
 
 
 def render_environment(report: Report) -> "RenderableType":
@@ -23,17 +33,30 @@ def render_environment(report: Report) -> "RenderableType":
     return _facts("environment", facts(report))
 
 
-def _rows(report: Report) -> "Table":
+def _rows(report: Report, width: int | None) -> "Table":
     found = cells(report)
-    table = _table(f"on {report.device}, {report.begun}", found.header)
-    for at, row in enumerate(found.rows):
-        group = found.sections[at]
-        if at and group != found.sections[at - 1]:
+    shortened = [(*row[:-1], row[-1].partition(":")[0]) for row in found.rows]
+    kept = _columns_that_fit([found.header, *shortened], width)
+    table = _table(f"on {report.device}, {report.begun}", tuple(found.header[at] for at in kept))
+    for at, row in enumerate(shortened):
+        if at and found.sections[at] != found.sections[at - 1]:
             table.add_section()
-        _add(table, row)
-        if report.rows[at].doubts or not report.rows[at].trusted:
+        _add(table, tuple(row[column] for column in kept))
+        if row[-1] != YES:
             table.rows[-1].style = "yellow"
     return table
+
+
+def _columns_that_fit(lines: Sequence[tuple[str, ...]], width: int | None) -> list[int]:
+    """Numbers of the columns to show: case, median and trust always, the others as far as there is room."""
+    header = lines[0]
+    widths = [max(len(line[at]) for line in lines) + _FRAME for at in range(len(header))]
+    kept = list(range(len(header)))
+    for name in _LEAST_MISSED:
+        if width is None or sum(widths[at] for at in kept) < width:
+            break
+        kept = [at for at in kept if name not in header[at]]
+    return kept
 
 
 def _ceilings(report: Report) -> list["RenderableType"]:

@@ -41,9 +41,21 @@ def test_every_row_has_a_cell_for_every_column() -> None:
     """And columns that no row fills are left out."""
     found = cells(made_report())
     assert {len(row) for row in found.rows} == {len(found.header)}
-    assert "95%" in found.header
+    assert "95% interval" in found.header
     assert "tokens/s" in found.header
     assert "tokens/s" not in cells(made_report(rows=(made_row(),))).header
+
+
+@pytest.mark.parametrize("width", [40, 80, 100, 120, 160])
+def test_a_narrow_terminal_shows_fewer_columns(width: int) -> None:
+    """Rather than numbers that are cut; the case, its median and its trust stay."""
+    console = Console(width=width)
+    with console.capture() as captured:
+        console.print(render(made_report(), width)[0])
+    text = captured.get()
+    assert "trust" in text
+    assert width < 80 or "gemm o M=2048 bfloat16 │ 163.6 µs" in text
+    assert ("p95" in text) is (width >= 160)
 
 
 def test_a_row_that_failed_a_check_is_never_trusted() -> None:
