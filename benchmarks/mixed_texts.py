@@ -1,8 +1,8 @@
 """Documents of every kind that is at hand on a machine, the same ones each time.
 
-Code and prose come from the Python installation and /usr/share; sentences in about a hundred languages from the
-translations (.mo files) that programs bring; the rest is made from the Unicode database: words of letters of one
-script, emoji sequences, control and invisible characters, long runs, look-alikes of special tokens.
+Code and prose come from the Python installation and /usr/share; sentences in about a hundred languages from
+the translations (.mo files) that programs bring; the rest is made from the Unicode database: words of letters
+of one script, emoji sequences, control and invisible characters, long runs, look-alikes of special tokens.
 """
 
 import random

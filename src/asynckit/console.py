@@ -6,6 +6,7 @@ non-terminals get no ANSI codes (rich sees to that).
 
 import atexit
 import contextlib
+import io
 import json
 import logging
 import logging.handlers
@@ -111,10 +112,23 @@ def print_json(document: Any) -> None:
     sys.stdout.write(quiet_json(json.dumps(document, ensure_ascii=False, indent=2)) + "\n")
 
 
+def mark(sign: str, plain: str) -> str:
+    """``sign`` where stdout can show it, else ``plain``."""
+    try:
+        sign.encode(sys.stdout.encoding or "ascii")
+    except UnicodeEncodeError:
+        return plain
+    return sign
+
+
 def print_for_people(*parts: "RenderableType") -> None:
     """Print tables and texts to stdout; without a terminal nothing is wrapped to the width of one."""
     from rich.console import Console
 
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(
+            errors="backslashreplace"
+        )  # no text ends the command because a terminal is old
     out = stdout()
     if not out.is_terminal:
         out = Console(file=out.file, width=_PLAIN_WIDTH)

@@ -1,7 +1,6 @@
 """Whatever is killed, whenever: a run comes to its end, and its records are those of an undisturbed one."""
 
 import json
-import os
 import random
 import sqlite3
 import subprocess
@@ -17,11 +16,11 @@ from uuid import uuid4
 import pytest
 from command_line import environment
 from processes import PARTS, family, kill
+from small_disks import grow, small_disk
 
 from asynckit.rollout.sinks import read_trajectories
 
 GROUPS = 40
-MOUNT = ("/usr/bin/env", "mount")
 # Twice, which makes twenty deaths. The first seven heal, the others end the command.
 VICTIMS = (*["rollouter"] * 3, *["queue", "reward worker"] * 2, "task runner", *["everything"] * 2)
 ENDING = ("task runner", "everything")
@@ -134,26 +133,21 @@ def test_ten_deaths_cost_no_record(
 
 
 @pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
+def disk(tmp_path: Path) -> Iterator[Path]:
     """A folder with room for little."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    mount = [*MOUNT, "-t", "tmpfs", "-o", "size=200k", "tmpfs", str(folder)]
-    if os.geteuid() or subprocess.run(mount, check=False, capture_output=True).returncode:
-        pytest.skip("a disk can only be made small by root")
-    yield folder
-    subprocess.run(["/usr/bin/env", "umount", "-l", str(folder)], check=True)
+    with small_disk(tmp_path / "disk", "200k") as folder:
+        yield folder
 
 
 def test_a_full_disk_ends_the_run_and_loses_nothing(
-    tiny_llama: Path, small_disk: Path, shared_ray: dict[str, str]
+    tiny_llama: Path, disk: Path, shared_ray: dict[str, str]
 ) -> None:
     """In bounded time, with exit code 1 and the mend; once there is room, the run goes on."""
     lengths = ("simulated.response_tokens=constant(200)", "simulated.sequence_seconds=0")
     quick = ("simulated.step_seconds=constant(0)", "simulated.prefill_token_seconds=0", "rollout.n=4")
-    todo = [*begin(tiny_llama, small_disk), *lengths, *quick, "sampling.max_tokens=400"]
+    todo = [*begin(tiny_llama, disk), *lengths, *quick, "sampling.max_tokens=400"]
     options: dict[str, Any] = {
-        "cwd": small_disk,
+        "cwd": disk,
         "env": environment(**shared_ray),
         "timeout": 120,
         "text": True,
@@ -161,7 +155,7 @@ def test_a_full_disk_ends_the_run_and_loses_nothing(
     full = subprocess.run(todo, check=False, capture_output=True, **options)
     assert full.returncode == 1, full.stderr
     assert "free some space" in full.stderr
-    subprocess.run([*MOUNT, "-o", "remount,size=30m", str(small_disk)], check=True)
+    grow(disk, "30m")
     done = subprocess.run(command("--resume"), check=False, capture_output=True, **options)
     assert done.returncode == 0, done.stderr
-    assert len(records(small_disk)) == 4 * GROUPS
+    assert len(records(disk)) == 4 * GROUPS

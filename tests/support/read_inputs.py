@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from asynckit.tokenization.config import TokenizationConfig
+from asynckit.tokenization.inputs.faults import BrokenSource
 from asynckit.tokenization.inputs.listing import list_sources
 from asynckit.tokenization.inputs.reading import UnitReader
 from asynckit.tokenization.inputs.units import blocks_of, is_stream, units_of
@@ -63,5 +64,10 @@ def read_inputs(*inputs: Any, fields: tuple[str, ...] = (), **settings: Any) -> 
     config = TokenizationConfig(**settings)
     read = Read([], [], [], [], [], [], [])
     for source in list_sources(list(map(str, inputs)), config):
-        read_source(source, config, fields, read)
+        try:
+            read_source(source, config, fields, read)
+        except BrokenSource as broken:
+            if config.on_error == "stop":
+                raise
+            read.skipped.append(Skipped(broken.start, -1, broken.message))
     return read

@@ -7,18 +7,20 @@ from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
+import msgspec
 import numpy as np
 from made_tokens import manifest_of, packed, unpacked
 
 from asynckit.models.config import ModelConfig
 from asynckit.models.light_tokenizer import LightTokenizer
-from asynckit.models.tokenizer_parts import load_parts
-from asynckit.tokenization.afterwards.vocabulary import parts_digest
+from asynckit.models.tokenizer_parts import load_parts, parts_digest
 from asynckit.tokenization.outputs.manifest import (
+    FileRecord,
     InputRecord,
     Manifest,
     ShardRecord,
     TokenizerRecord,
+    read_manifest,
     write_manifest,
 )
 from asynckit.tokenization.outputs.parts import write_part
@@ -89,3 +91,17 @@ def _write_input(path: Path, texts: Sequence[str]) -> tuple[bytes, np.ndarray]:
     lines = [json.dumps({"text": text}, ensure_ascii=False).encode() + b"\n" for text in texts]
     path.write_bytes(b"".join(lines))
     return b"".join(lines), np.cumsum([0, *map(len, lines)])
+
+
+def replace_file(folder: Path, name: str, content: bytes) -> None:
+    """Write another file and put its digest into the manifest: what a faulty writer would leave."""
+    (folder / name).write_bytes(content)
+    record = FileRecord(name, len(content), hashlib.sha256(content).hexdigest())
+    manifest = read_manifest(folder)
+    shards = [
+        msgspec.structs.replace(
+            shard, files=tuple(record if each.name == name else each for each in shard.files)
+        )
+        for shard in manifest.shards
+    ]
+    write_manifest(folder, msgspec.structs.replace(manifest, shards=tuple(shards)))

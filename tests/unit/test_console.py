@@ -1,10 +1,12 @@
 """Progress and errors on the terminal."""
 
+import io
 import subprocess
 import sys
 from collections.abc import Iterator
 
 import pytest
+from rich.text import Text
 
 from asynckit import console
 
@@ -76,3 +78,14 @@ print("done", flush=True)
     assert unread.stderr.read().count(b"WARNING") > 10
     unread.stdout.close()
     unread.stderr.close()
+
+
+def test_a_terminal_that_lacks_a_character_gets_its_escape(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody's text ends a command because of where it is shown."""
+    old = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    monkeypatch.setattr(sys, "stdout", old)
+    console.print_for_people(Text(f"a {console.mark('→', '->')} 猫"))
+    old.flush()
+    assert old.buffer.getvalue() == b"a -> \\u732b\n"
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(io.BytesIO(), encoding="utf-8"))
+    assert console.mark("→", "->") == "→"

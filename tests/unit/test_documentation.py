@@ -13,7 +13,7 @@ import typer
 from typer.core import TyperGroup
 
 from asynckit.cli import app
-from asynckit.commands import runs
+from asynckit.commands import runs, tokens
 from asynckit.config.load import load_config
 from asynckit.config.schema import Root
 from asynckit.errors import AsynckitError, ConfigError
@@ -26,6 +26,7 @@ from asynckit.serve.api.keys import ADMIN_PATHS
 from asynckit.serve.api.page_files import PAGE_PATHS
 from asynckit.serve.api.schemas.sampling import SamplingFields
 from asynckit.serve.metrics import ROUTES, Metrics
+from asynckit.tokenization.afterwards.verifying import CLAIMS as TOKEN_CHECKS
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
@@ -227,6 +228,16 @@ def test_the_runs_page_has_every_flag_check_and_target() -> None:
     flags = {option for part in params for option in part.opts if option.startswith("--")}
     assert len(flags) >= 12
     assert [name for name in (*flags, *CLAIMS, *TARGETS, *SORTS) if f"`{name}`" not in page] == []
+
+
+def test_the_tokens_page_has_every_flag_and_check() -> None:
+    """The same for what can be asked of tokens."""
+    page = (ROOT / "docs" / "tokens.md").read_text(encoding="utf-8")
+    group: Any = typer.main.get_command(tokens.app)
+    params = [part for each in group.commands.values() for part in each.params]
+    flags = {option for part in params for option in part.opts if option.startswith("-")}
+    assert len(flags) >= 12
+    assert [name for name in (*flags, *TOKEN_CHECKS) if f"`{name}`" not in page] == []
 
 
 def test_the_rollout_page_has_every_field_and_status_of_a_record() -> None:

@@ -76,6 +76,20 @@ def inspect(
 @app.command()
 def verify(
     folder: Folder,
+    inputs: Annotated[
+        bool, typer.Option("--inputs", help="Read the inputs too, and compare their digests.")
+    ] = False,
+    reference: Annotated[
+        float | None,
+        typer.Option(
+            "--reference",
+            metavar="SHARE",
+            min=0.0,
+            max=1.0,
+            help="Encode this share of the documents again with the reference, and compare.",
+        ),
+    ] = None,
+    tokenizer: Tokenizer = None,
     config_files: options.ConfigFiles = None,
     settings: options.Settings = None,
     json: options.Json = False,
@@ -86,14 +100,23 @@ def verify(
     from asynckit.tokenization.afterwards.findings import render
     from asynckit.tokenization.afterwards.verifying import verify as check
 
-    _begin(config_files, settings, verbose=verbose)
+    model = _begin(config_files, settings, verbose=verbose)
     dataset = _open(folder)
+    vocabulary = _vocabulary(dataset, model, tokenizer) if inputs or reference else None
     files = [record for shard in dataset.manifest.shards for record in shard.files]
     progress = console.Progress(sum(record.bytes for record in files), "byte", quiet=quiet)
     try:
         result = check(dataset, progress.update)
     finally:
         progress.close()
+    if vocabulary:
+        from asynckit.tokenization.afterwards.input_checks import check_inputs
+
+        progress = console.Progress(dataset.document_count, "record", quiet=quiet)
+        try:
+            check_inputs(dataset, vocabulary, reference or 0.0, result, progress.update)
+        finally:
+            progress.close()
     if json:
         console.print_json(result.to_dict())
     else:

@@ -23,7 +23,7 @@ from asynckit.models.config import ModelConfig
 from asynckit.models.files import tokenizer_files
 from asynckit.models.local import LocalModel
 from asynckit.models.resolve import resolve_tokenizer
-from asynckit.models.tokenizer import load_tokenizer
+from asynckit.models.tokenizer import load_tokenizer, tokenizer_digest
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -115,6 +115,14 @@ def load_parts(
         return tokenizer
     _keep(parts, kept)
     return parts
+
+
+def parts_digest(parts: "TokenizerParts | PreTrainedTokenizerBase") -> str:
+    """Digest of all that decides about ids, special tokens and chats: 64 hex digits."""
+    if not isinstance(parts, TokenizerParts):
+        return tokenizer_digest(parts)
+    content = [parts.backend.to_str(), parts.special_tokens, parts.chat_template]
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def _keep(parts: TokenizerParts, kept: Path) -> None:

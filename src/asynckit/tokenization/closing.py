@@ -57,7 +57,7 @@ def close_output(
     tokenizer: TokenizerRecord,
     options: Mapping[str, Any],
 ) -> Manifest:
-    """Write the manifest and the list of what was skipped, and let go of the rest.
+    """Write the list of what was skipped, and the manifest, which makes the output complete.
 
     The digest of an input is the SHA-256 of the units' SHA-256, so that several processes can read one file.
 
@@ -104,7 +104,6 @@ def close_output(
         with whole_file(journal.folder / SKIPPED) as file:
             file.writelines(json.dumps(each, ensure_ascii=False).encode() + b"\n" for each in skipped)
     write_manifest(journal.folder, manifest)
-    journal.finish()
     return manifest
 
 

@@ -84,6 +84,8 @@ class Journal:
             yield journal
         finally:
             lock.release()
+            if (folder / MANIFEST).is_file():
+                shutil.rmtree(folder / _WORK, ignore_errors=True)
 
     def _begin(self, plan: Mapping[str, Any]) -> None:
         shutil.rmtree(self.blocks, ignore_errors=True)
@@ -135,10 +137,6 @@ class Journal:
     def shards(self) -> dict[int, dict[str, Any]]:
         """What is known of the shards that are complete, by number."""
         return {int(path.stem): json.loads(path.read_bytes()) for path in sorted(self._shards.glob("*.json"))}
-
-    def finish(self) -> None:
-        """Let go of all that only an unfinished output needs."""
-        shutil.rmtree(self.folder / _WORK, ignore_errors=True)
 
     def clear(self) -> None:
         """Delete an earlier output; what marks the folder as ours goes last, so that this can be repeated."""

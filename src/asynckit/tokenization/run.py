@@ -95,7 +95,6 @@ def tokenize(
     tokenizer = Worker(job).tokenizer_record
     with Journal.open(folder, _plan(sources, tokenizer, options), overwrite=overwrite) as journal:
         if journal.complete:
-            journal.finish()
             return Summary(folder, read_manifest(folder), None, 0, 0)
         with sigterm_as_interrupt():
             try:

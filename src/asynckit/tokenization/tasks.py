@@ -1,7 +1,5 @@
 """What workers do: a unit becomes a part, and the parts of a shard become its files."""
 
-import hashlib
-import json
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -12,8 +10,7 @@ import numpy as np
 from asynckit.errors import InputError
 from asynckit.models.config import ModelConfig
 from asynckit.models.light_tokenizer import LightTokenizer
-from asynckit.models.tokenizer import tokenizer_digest
-from asynckit.models.tokenizer_parts import TokenizerParts, load_parts
+from asynckit.models.tokenizer_parts import load_parts, parts_digest
 from asynckit.tokenization.config import TokenizationConfig
 from asynckit.tokenization.encoding.choose import choose_encoder
 from asynckit.tokenization.encoding.encoder import Encoder
@@ -154,7 +151,7 @@ class Worker:
     @cached_property
     def layout(self) -> Layout:
         """How records become tokens."""
-        return layout_for(self.job.config, self.tokenizer, self.encoder.encode)
+        return layout_for(self.job.config, self.tokenizer, self.encoder.encode, self.encoder.unchecked)
 
     @cached_property
     def padding(self) -> int:
@@ -179,20 +176,12 @@ class Worker:
         tokenizer, model = self.tokenizer, self.job.model
         return TokenizerRecord(
             name=model.tokenizer or model.name,
-            digest=self._digest(),
+            digest=parts_digest(self.parts),
             vocabulary=tokenizer.vocabulary,
             bos=tokenizer.named_id("bos_token"),
             eos=tokenizer.named_id("eos_token"),
             pad=tokenizer.named_id("pad_token"),
         )
-
-    def _digest(self) -> str:
-        """Of all that decides about ids, special tokens and chats."""
-        parts = self.parts
-        if not isinstance(parts, TokenizerParts):
-            return tokenizer_digest(parts)
-        content = [parts.backend.to_str(), parts.special_tokens, parts.chat_template]
-        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
     def tokenize(self, task: TokenizeUnit) -> UnitNote:
         """Write the part of a unit."""

@@ -55,6 +55,34 @@ def test_special_tokens_typed_as_text_become_the_same_ids(pair: Pair) -> None:
     assert pair.light.vocabulary == max(pair.whole.get_vocab().values()) + 1
 
 
+def test_named_tokens_have_their_ids(pair: Pair) -> None:
+    """Those that the tokenizer has; ``None`` for the others."""
+    for name in ("bos_token", "eos_token", "pad_token", "unk_token", "no_such_token"):
+        assert pair.light.named_id(name) == getattr(pair.whole, f"{name}_id", None)
+
+
+@_slow_fixture
+@given(text=st.text(max_size=40))
+def test_tokens_have_transformers_offsets(pair: Pair, text: str) -> None:
+    """In characters of the text; Python tokenizers know none."""
+    assert pair.light.has_offsets == pair.whole.is_fast
+    if pair.light.has_offsets:
+        whole = pair.whole(text, add_special_tokens=False, return_offsets_mapping=True)
+        assert pair.light.offsets(text) == whole["offset_mapping"]
+
+
+def test_another_template_says_what_the_assistant_says(pair: Pair) -> None:
+    """Where it marks that, and where the tokenizer could use it."""
+    template = (
+        "{% for m in messages %}{% generation %}{{ m.content }}{% endgeneration %};{% endfor %}"
+        "{{ add_generation_prompt }}"
+    )
+    text, marked = pair.light.render_marked(template, CHAT)
+    assert text == "hi <|im_end|>;é;False"
+    assert marked == ([(0, 13), (14, 15)] if pair.light.has_offsets else [])
+    assert pair.light.render_marked("a", CHAT, add_generation_prompt=True) == ("a", [])
+
+
 def test_chats_are_laid_out_the_same(pair: Pair) -> None:
     """Keys that are None are left out, and template arguments reach the template."""
     for prompt in (False, True):

@@ -57,6 +57,10 @@ class Check:
         if len(self.findings) < _KEPT:
             self.findings.append(Finding(where, problem, mend))
 
+    def cover(self, what: str) -> None:
+        """Note what was looked at."""
+        self.made, self.covers = True, what
+
     def skip(self, why: str) -> None:
         """Note that it isn't checked."""
         self.made, self.covers = False, why
@@ -73,6 +77,10 @@ class Verification:
     def broken(self) -> list[Check]:
         """The checks that do not hold."""
         return [check for check in self.checks if check.broken]
+
+    def check(self, name: str) -> Check:
+        """The check of that name."""
+        return next(check for check in self.checks if check.name == name)
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-able, with the schema's name."""

@@ -4,6 +4,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from asynckit.console import mark
 from asynckit.errors import InputError
 from asynckit.readable import readable
 from asynckit.tokenization.afterwards.vocabulary import Vocabulary
@@ -177,7 +178,7 @@ def _place(dataset: TokenDataset, located: Located | None) -> Place | None:
         start=stretch.start,
         end=stretch.end,
         counted_in="rows" if formats.get(stretch.source) in _ROWS else "bytes",
-        shard=manifest.shards[stretch.shard].files[0].name,
+        shard=next(each.files[0].name for each in manifest.shards if each.number == stretch.shard),
     )
 
 
@@ -215,9 +216,9 @@ def _text(inspection: Inspection) -> "Text":
 
     return Text.assemble(
         readable(inspection.before),
-        ("⟦", "bold red"),
+        (mark("⟦", "[["), "bold red"),
         (readable(inspection.at), "bold reverse"),
-        ("⟧", "bold red"),
+        (mark("⟧", "]]"), "bold red"),
         readable(inspection.after),
     )
 
@@ -225,7 +226,7 @@ def _text(inspection: Inspection) -> "Text":
 def _cells(token: ShownToken, position: int) -> tuple[str, ...]:
     notes = []
     if token.position == position:
-        notes.append("← here")
+        notes.append(mark("← here", "<- here"))
     if token.special:
         notes.append("special")
     if token.learned is not None:

@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING
 
 from asynckit.charts import bins, levels
+from asynckit.console import mark
 from asynckit.page import page, table, visible
 from asynckit.readable import in_one_line, readable
 from asynckit.tokenization.afterwards.summary import SourceCounts, Summary, TopToken
@@ -107,9 +108,10 @@ def _largest(summary: Summary) -> list[SourceCounts]:
 
 def _rates(summary: Summary) -> list[tuple[str, float]]:
     """Names by their ends, which tell files apart."""
+    names = [readable(each.name) for each in _largest(summary)]
     return [
-        (each.name if len(each.name) <= 14 else f"…{each.name[-13:]}", each.tokens_per_byte)
-        for each in _largest(summary)
+        (name if len(name) <= 14 else f"…{name[-13:]}", each.tokens_per_byte)
+        for name, each in zip(names, _largest(summary), strict=True)
         if each.tokens_per_byte is not None
     ]
 
@@ -147,11 +149,12 @@ def _bars(summary: Summary) -> "RenderableType":
     from rich.table import Table
     from rich.text import Text
 
+    block = mark("█", "#")
     most = max((each.documents for each in summary.lengths.bins), default=0)
     chart = Table("tokens", "documents", "", title="length of documents", title_justify="left", box=None)
     chart.columns[1].justify = "right"
     for each in summary.lengths.bins:
-        bar = "█" * -(-_BAR * each.documents // most)
+        bar = block * -(-_BAR * each.documents // most)
         chart.add_row(each.label, f"{each.documents:,}", Text(bar, "cyan"))
     return chart
 

@@ -10,15 +10,16 @@ from pathlib import Path
 
 from asynckit.errors import InputError
 from asynckit.tokenization.afterwards.findings import Check, Verification
+from asynckit.tokenization.afterwards.index_checks import index_problems
 from asynckit.tokenization.afterwards.provenance_checks import Covered, provenance_problems
-from asynckit.tokenization.afterwards.shard_checks import id_problems, length_problems, mask_problems
+from asynckit.tokenization.afterwards.shard_checks import id_problems, mask_problems
 from asynckit.tokenization.outputs.dataset import TokenDataset
 from asynckit.tokenization.outputs.manifest import MANIFEST, FileRecord
 from asynckit.tokenization.outputs.stored_shards import StoredShard
 
 CLAIMS = {
-    "files": "every file of the manifest is there, with its size and SHA-256, and there are no others",
-    "index": "the sequences of every shard add up to its tokens",
+    "files": "every file of the manifest is there, with its size and SHA-256, and no other shard",
+    "index": "the sequences of every shard are its tokens, and the documents of its provenance",
     "ids": "every token is an id of the vocabulary",
     "masks": "loss masks are 0 or 1",
     "provenance": "every token but padding comes from exactly one place of one document",
@@ -91,7 +92,7 @@ def _check_file(path: Path, record: FileRecord, check: Check) -> bool:
 def _check_shard(
     dataset: TokenDataset, shard: StoredShard, checks: dict[str, Check], covered: Covered
 ) -> None:
-    _note(checks["index"], shard, _index_problems(dataset, shard))
+    _note(checks["index"], shard, index_problems(shard))
     _note(checks["ids"], shard, _id_problems(dataset, shard))
     _note(checks["masks"], shard, _mask_problems(shard))
     _note(checks["provenance"], shard, provenance_problems(dataset, shard, covered))
@@ -105,11 +106,6 @@ def _note(check: Check, shard: StoredShard, problems: Iterator[str]) -> None:
             check.finds(where, problem)
     except InputError as error:
         check.finds(error.where or where, error.message)
-
-
-def _index_problems(dataset: TokenDataset, shard: StoredShard) -> Iterator[str]:
-    record = shard.record
-    yield from length_problems(shard.lengths(), record.tokens, record.sequences, dataset.manifest.pack_length)
 
 
 def _id_problems(dataset: TokenDataset, shard: StoredShard) -> Iterator[str]:

@@ -1,6 +1,5 @@
 """The tokenizer that shards were made with: found again, compared by its digest, and asked about its ids."""
 
-import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import replace
@@ -12,8 +11,7 @@ import numpy as np
 from asynckit.errors import DependencyError, InputError
 from asynckit.models.config import ModelConfig
 from asynckit.models.light_tokenizer import LightTokenizer
-from asynckit.models.tokenizer import tokenizer_digest
-from asynckit.models.tokenizer_parts import TokenizerParts, load_parts
+from asynckit.models.tokenizer_parts import TokenizerParts, load_parts, parts_digest
 from asynckit.tokenization.afterwards.statistics import Spelling
 from asynckit.tokenization.outputs.manifest import TokenizerRecord
 
@@ -25,12 +23,14 @@ class Vocabulary:
     """What is known of the ids in a folder of shards.
 
     Attributes:
-        tokenizer: that made them.
+        parts: of the tokenizer that made them.
+        tokenizer: it.
         special: ids of the special tokens.
         unknown: id of the token that the model gives for text it lacks; None where it lacks none.
     """
 
     def __init__(self, parts: "TokenizerParts | PreTrainedTokenizerBase") -> None:
+        self.parts = parts
         self.tokenizer = LightTokenizer(parts)
         self.special = self.tokenizer.special_ids
         self.unknown = _unknown_id(parts)
@@ -112,16 +112,6 @@ def open_vocabulary(record: TokenizerRecord, config: ModelConfig, name: str | No
             mend="name the right one with --tokenizer",
         )
     return Vocabulary(parts)
-
-
-def parts_digest(parts: "TokenizerParts | PreTrainedTokenizerBase") -> str:
-    """:func:`asynckit.models.tokenizer.tokenizer_digest` of what ``load_parts`` gives."""
-    if not isinstance(parts, TokenizerParts):
-        return tokenizer_digest(parts)
-    content = json.loads(parts.backend.to_str())
-    content.pop("padding", None)
-    content.pop("truncation", None)
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def _goes_on(text: bytes, at: int) -> bool:

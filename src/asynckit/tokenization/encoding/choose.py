@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from asynckit.errors import ConfigError, EncoderMismatch
 from asynckit.models.tokenizer_parts import TokenizerParts, parts_of
 from asynckit.tokenization.config import TokenizationConfig
-from asynckit.tokenization.encoding.encoder import Encoder, NotApplicable
+from asynckit.tokenization.encoding.encoder import Encoder, Engine, NotApplicable
 from asynckit.tokenization.encoding.gate import CheckedEncoder
 from asynckit.tokenization.encoding.gigatoken_encoder import Gigatoken
 from asynckit.tokenization.encoding.kitoken_encoder import Kitoken
@@ -17,7 +17,7 @@ from asynckit.tokenization.encoding.trial import trial_texts
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-_ENGINES: dict[str, Callable[[TokenizerParts, Reference], Encoder]] = {  # the fastest first
+_ENGINES: dict[str, Callable[[TokenizerParts, Reference], Engine]] = {  # the fastest first
     "gigatoken": Gigatoken,
     "kitoken": Kitoken,
 }
@@ -37,11 +37,18 @@ def choose_encoder(
         avoid: encoders that were found to differ on the work's own texts.
 
     Raises:
-        ConfigError: the encoder that the configuration names cannot do this tokenizer.
+        ConfigError: the encoder that the configuration names cannot do this tokenizer, or the tokenizer
+            itself is random.
         EncoderMismatch: it differs from the reference in the trial.
     """
     reference = Reference(tokenizer)
     parts = tokenizer if isinstance(tokenizer, TokenizerParts) else parts_of(tokenizer)
+    if parts and getattr(parts.backend.model, "dropout", None):
+        raise ConfigError(
+            "the tokenizer leaves out merges at random, so the same text has other tokens each time",
+            where="--tokenizer",
+            mend='set "dropout" to null in its tokenizer.json',
+        )
     if config.encoder == "tokenizers":
         return reference
     if config.encoder != "auto":

@@ -12,7 +12,7 @@ from asynckit.tokenization.arrays import Ragged
 Ids = NDArray[np.uint32]
 
 
-class Encoder(Protocol):
+class Engine(Protocol):
     """Texts to token ids, as the reference gives them with ``add_special_tokens=False``.
 
     Special tokens that are typed in a text become those tokens, as with transformers' ``AutoTokenizer``.
@@ -26,6 +26,18 @@ class Encoder(Protocol):
     def version(self) -> str:
         """Of the library."""
 
+    def encode(self, texts: list[str]) -> Ragged:
+        """Ids of each text.
+
+        Raises:
+            InputError: a text holds half a surrogate pair, or is too long and cannot be cut.
+            EncoderMismatch: a check found a text of which the reference makes other tokens.
+        """
+
+
+class Encoder(Engine, Protocol):
+    """An engine whose ids are the reference's, because it is the reference or is checked by it."""
+
     @property
     def checked_documents(self) -> int:
         """Documents of the random sample that the reference encoded too, since this object was made."""
@@ -34,13 +46,8 @@ class Encoder(Protocol):
     def checked_excerpts(self) -> int:
         """What else it encoded too: places that deserve a check."""
 
-    def encode(self, texts: list[str]) -> Ragged:
-        """Ids of each text.
-
-        Raises:
-            InputError: a text holds half a surrogate pair, or is too long and cannot be cut.
-            EncoderMismatch: a check found a text of which the reference makes other tokens.
-        """
+    def unchecked(self, texts: list[str]) -> Ragged:
+        """Ids that are only used where they equal what :meth:`encode` gave for the whole."""
 
 
 class NotApplicable(Exception):

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from asynckit.errors import EncoderMismatch
 from asynckit.tokenization.arrays import Ragged
-from asynckit.tokenization.encoding.encoder import Encoder, Ids, utf8
+from asynckit.tokenization.encoding.encoder import Engine, Ids, utf8
 from asynckit.tokenization.encoding.reference import Reference
 from asynckit.tokenization.encoding.shrink import shrink
 from asynckit.tokenization.encoding.unusual import Unusual
@@ -38,7 +38,7 @@ class CheckedEncoder:
         special: texts of the tokenizer's added tokens.
     """
 
-    def __init__(self, engine: Encoder, reference: Reference, share: float, special: Sequence[str]) -> None:
+    def __init__(self, engine: Engine, reference: Reference, share: float, special: Sequence[str]) -> None:
         self.name, self.version = engine.name, engine.version
         self.checked_documents = self.checked_excerpts = 0
         self._engine, self._reference = engine, reference
@@ -59,6 +59,10 @@ class CheckedEncoder:
         self._check(excerpts)
         self._check_empty(texts, rows)
         return rows
+
+    def unchecked(self, texts: list[str]) -> Ragged:
+        """Ids that are only used where they equal what :meth:`encode` gave for the whole."""
+        return self._engine.encode(texts)
 
     def _draw(self, texts: list[str], rows: Ragged, hashes: Hashes) -> tuple[list[int], list[int]]:
         """The sample; and a short document if it is empty, so that no call goes unchecked."""

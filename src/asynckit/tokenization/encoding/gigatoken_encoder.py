@@ -17,22 +17,20 @@ from asynckit.tokenization.encoding.splicing import Expansions, replace_rows
 if TYPE_CHECKING:
     from gigatoken import Tokenizer
 
-_LOOK_AT_MEMORY_EVERY = 32 << 20  # bytes of text
-_MOST_GROWTH = 256 << 20  # bytes of memory
+_LOOK_AT_MEMORY_EVERY = 16 << 20  # bytes of text
+_MOST_GROWTH = 160 << 20  # bytes of memory
 
 
 class Gigatoken:
     """Encodes with gigatoken where the tokenizer can be brought to a form that it takes.
 
-    Its cache of words never shrinks, so the engine is opened anew when this process has grown by 256 MiB.
+    Its cache of words never shrinks, so the engine is opened anew when this process has grown by 160 MiB.
 
     Raises:
         NotApplicable: the tokenizer is beyond what it encodes exactly.
     """
 
     name = "gigatoken"
-    checked_documents = 0
-    checked_excerpts = 0
 
     def __init__(self, parts: TokenizerParts, reference: Reference) -> None:
         self._rewritten = rewrite(parts.backend.to_str(), reference.ids)

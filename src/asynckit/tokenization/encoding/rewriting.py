@@ -1,7 +1,7 @@
 """Tokenizers that gigatoken refuses, rewritten to ones that it takes and that give the same ids.
 
 gigatoken reads some of what a ``tokenizer.json`` says and takes the rest for granted. So every setting is
-looked at here first, and what it would pass over is refused. Then two things are rewritten:
+looked at here first, and what it would pass over is refused. Then three things are rewritten:
 
 - **Bytes without a token.** It wants one for every byte that UTF-8 can have. Those that the vocabulary lacks
   get a *pseudo id* above the vocabulary. A text in which one turns up is left to the reference.
@@ -10,6 +10,8 @@ looked at here first, and what it would pass over is refused. Then two things ar
   everything else and leave the same pieces around them. So each number character becomes an added token: one
   that is a single token keeps that token's id, each other gets a pseudo id that stands for its tokens. These
   never depend on what is around it, since it was a piece of its own.
+- **Marks of which the libraries' versions of Unicode say different things.** Where texts are brought to NFC,
+  the characters concerned become added tokens with pseudo ids: a text that has one is left to the reference.
 
 An added token of the tokenizer that has a number character in it still wins: of matches that begin at the
 same place the longest is taken, and one character cannot begin inside a match that began before it.
@@ -18,14 +20,13 @@ same place the longest is taken, and one character cannot begin inside a match t
 import json
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from functools import cache
 from typing import Any
 
 from asynckit.models.token_bytes import byte_alphabet
+from asynckit.tokenization.encoding.characters import characters_with_doubtful_nfc, number_characters
 from asynckit.tokenization.encoding.encoder import NotApplicable
 
 _NEVER_IN_UTF8 = frozenset({0xC0, 0xC1, *range(0xF5, 0x100)})
-_WITHOUT_NUMBERS = ((0x3400, 0xA000), (0xAC00, 0xF900), (0x20000, 0x110000))  # ideographs, Hangul, private
 _PLAIN_TOKEN = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": False}
 _BYTE_LEVEL = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}
 _MOST_PAIRS = 100_000
@@ -62,7 +63,9 @@ def rewrite(tokenizer_json: str, encode: EncodeText) -> Rewritten:
     state = json.loads(tokenizer_json)
     _refuse_model(state["model"])
     _refuse_added_tokens(state)
-    vocabulary = 1 + max(*state["model"]["vocab"].values(), *(token["id"] for token in state["added_tokens"]))
+    vocabulary = 1 + max(
+        [*state["model"]["vocab"].values(), *(token["id"] for token in state["added_tokens"])]
+    )
     if state["model"]["byte_fallback"]:
         _refuse_fallback(state["model"]["vocab"])
         return Rewritten(tokenizer_json, vocabulary, ())
@@ -72,21 +75,9 @@ def rewrite(tokenizer_json: str, encode: EncodeText) -> Rewritten:
         expansions += _add_numbers(state, vocabulary + len(expansions), encode)
     elif not _is_known(state["pre_tokenizer"]):
         raise NotApplicable("it splits words in a way of its own")
+    if state["normalizer"]:
+        expansions += _guard(state, vocabulary + len(expansions), characters_with_doubtful_nfc())
     return Rewritten(json.dumps(state), vocabulary, tuple(expansions))
-
-
-@cache
-def number_characters() -> tuple[str, ...]:
-    """What the tokenizers library takes for numbers, in its version of Unicode."""
-    from tokenizers.pre_tokenizers import Digits
-
-    candidates = [chr(code) for code in range(0x20000) if not _is_without(code)]
-    pieces = Digits(individual_digits=True).pre_tokenize_str(f"a{'a'.join(candidates)}a")
-    return tuple(piece for piece, _ in pieces if len(piece) == 1 and piece != "a")
-
-
-def _is_without(code: int) -> bool:
-    return any(first <= code < end for first, end in _WITHOUT_NUMBERS)
 
 
 def _refuse_model(model: dict[str, Any]) -> None:
@@ -203,3 +194,14 @@ def _add_numbers(state: dict[str, Any], first: int, encode: EncodeText) -> list[
             tokens.append({**_PLAIN_TOKEN, "id": first + len(expansions), "content": character})
             expansions.append(tuple(ids))
     return expansions
+
+
+def _guard(state: dict[str, Any], first: int, characters: Iterable[str]) -> list[tuple[int, ...] | None]:
+    """Make characters added tokens with pseudo ids that only the reference can tell the meaning of."""
+    tokens = state["added_tokens"]
+    present = {token["content"] for token in tokens}
+    guarded = [character for character in characters if character not in present]
+    tokens += [
+        {**_PLAIN_TOKEN, "id": id_, "content": character} for id_, character in enumerate(guarded, first)
+    ]
+    return [None] * len(guarded)

@@ -12,6 +12,11 @@ _BLOCKS = (
 )
 _WORDS = (
     "I'm you're WE'LL don't 'tis can\u2019t it'S",
+    "a\n's b\t't c\u00a0've d\r\n'm .\n'll !'re 's",
+    *(
+        f".{chr(code)}.\u00e9{chr(code)}a {chr(code)} {chr(code)}"
+        for code in (*range(0x20), *range(0x7F, 0xA0))
+    ),
     "x=1; y+=22 333 4444 1234567890 0x1F 3.14e-10 1,000,000",
     "foo_bar fooBar FOO-bar foo.bar() {[<>]} !== -> => :: ;;",
     "  two  spaces \t tab\n\nlines \r\n windows\r\n\r\n end ",

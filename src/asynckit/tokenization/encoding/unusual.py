@@ -86,9 +86,9 @@ class Unusual:
 
     def excerpts(self, texts: Sequence[bytes]) -> list[tuple[int, str]]:
         """What is unusual: index of the text and an excerpt around it, one of each kind per text."""
-        joined = _BETWEEN.join(texts)
-        if not joined:
+        if not texts:
             return []
+        joined = _BETWEEN.join([*texts, b"", b""])  # two bytes to look at after every first byte
         starts = np.zeros(len(texts), np.int64)
         np.cumsum([len(text) + 1 for text in texts[:-1]], out=starts[1:])
         data = np.frombuffer(joined, np.uint8)
@@ -174,7 +174,6 @@ def _may_be_rare(data: NDArray[np.uint8]) -> NDArray[np.bool_]:
 
 def _rare_characters(data: NDArray[np.uint8]) -> Positions:
     leads = _where(data, _may_be_rare)
-    leads = leads[leads < data.size - 2]  # a text that ends in one of two bytes is let off
     first, second, third = (data[leads + offset].astype(np.uint32) for offset in range(3))
     rare = _PAIRS[(first << 8) | second] | np.isin((first << 16) | (second << 8) | third, _TRIPLES)
     places: Positions = leads[rare]

@@ -1,11 +1,12 @@
 """The stored bytes of a source: by range, or one after another."""
 
 import contextlib
+import io
 import os
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO, cast
 
 from asynckit.errors import InputError
 from asynckit.tokenization.inputs import remote
@@ -38,11 +39,53 @@ def opened(source: Source) -> BinaryIO:
         DependencyError: its store cannot be reached.
     """
     if source.name == STANDARD_INPUT:
-        return os.fdopen(os.dup(sys.stdin.fileno()), "rb")
+        return cast("BinaryIO", _StandardInput())
     if is_url(source.name):
         return remote.opened(source.name)
     with named_faults(source.name):
         return Path(source.name).open("rb", buffering=0)
+
+
+@contextlib.contextmanager
+def beginning_of(source: Source) -> Iterator[BinaryIO]:
+    """The source from its first stored byte on, for a look: what is read of standard input is put back."""
+    with opened(source) as file:
+        yield file
+        if isinstance(file, _StandardInput):
+            file.put_back()
+
+
+class _StandardInput(io.RawIOBase):
+    """Standard input from where nobody has read it yet."""
+
+    _ahead = b""  # what was put back; there is one standard input
+
+    def __init__(self) -> None:
+        self._file = sys.stdin.fileno()
+        self._taken: list[bytes] = []
+        self._pending = _StandardInput._ahead
+        _StandardInput._ahead = b""
+
+    def readable(self) -> bool:
+        """It is there to be read."""
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        """Some bytes, and 0 at the end."""
+        data = self._pending[: len(buffer)] or os.read(self._file, len(buffer))
+        self._pending = self._pending[len(buffer) :]
+        buffer[: len(data)] = data
+        self._taken.append(data)
+        return len(data)
+
+    def put_back(self) -> None:
+        """Let the next reader have what this one took."""
+        _StandardInput._ahead = b"".join(self._taken) + self._pending
+
+
+def faults_named(name: str) -> contextlib.AbstractContextManager[None]:
+    """Turn what goes wrong while a source is read into an error for a person."""
+    return remote.named_faults(name) if is_url(name) else named_faults(name)
 
 
 @contextlib.contextmanager

@@ -1,6 +1,7 @@
 """An Arrow file as ranges of rows: the format for files, and the one for streams that ``datasets`` writes."""
 
 import bisect
+import os
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from typing import Any
@@ -10,6 +11,7 @@ import numpy as np
 from asynckit.errors import InputError
 from asynckit.tokenization.inputs.access import named_faults
 from asynckit.tokenization.inputs.access import opened as opened_bytes
+from asynckit.tokenization.inputs.faults import is_damage
 from asynckit.tokenization.inputs.names import is_url
 from asynckit.tokenization.inputs.places import shown_name
 from asynckit.tokenization.records import Source
@@ -17,7 +19,6 @@ from asynckit.tokenization.records import Source
 _MAGIC = b"ARROW1"
 
 
-@lru_cache(maxsize=1)
 def opened(source: Source) -> "ArrowFile":
     """The file of a source; the last one stays open.
 
@@ -25,6 +26,12 @@ def opened(source: Source) -> "ArrowFile":
         pyarrow.ArrowException, OSError: it is damaged.
         InputError: it cannot be read, or is a stream that would have to be held in memory.
     """
+    # A process that was forked opens it anew: places in files, and connections, cannot be shared.
+    return _opened_by(source, os.getpid())
+
+
+@lru_cache(maxsize=1)
+def _opened_by(source: Source, process: int) -> "ArrowFile":  # noqa: ARG001
     import pyarrow as pa
 
     if is_url(source.name):
@@ -40,19 +47,28 @@ class ArrowFile:
     Attributes:
         columns: names of the top columns.
         rows: how many rows there are.
+        damage: what keeps the rows after these from being read, if anything.
     """
 
     def __init__(self, source: Source, file: Any, mapped: Any) -> None:
         import pyarrow as pa
 
         self._mapped = mapped
+        self.damage: Exception | None = None
         if file.read_at(len(_MAGIC), 0) == _MAGIC:
             reader = pa.ipc.open_file(file)
             self._batch = reader.get_batch
             counts = [reader.get_batch(index).num_rows for index in range(reader.num_record_batches)]
         else:
+            file.seek(0)
             reader = pa.ipc.open_stream(file)
-            held = [self._checked(source, batch) for batch in reader]
+            held: list[Any] = []
+            try:
+                held.extend(self._checked(source, batch) for batch in reader)
+            except (pa.ArrowException, OSError) as error:
+                if not is_damage(error):
+                    raise
+                self.damage = error
             self._batch = held.__getitem__
             counts = [batch.num_rows for batch in held]
         self.columns: list[str] = list(map(str, reader.schema.names))

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 
-from asynckit.tokenization.inputs.access import named_faults, opened
+from asynckit.tokenization.inputs.access import faults_named, opened
 from asynckit.tokenization.inputs.cutting import Cut, cut_of
 from asynckit.tokenization.inputs.decompression import chunks_of
 from asynckit.tokenization.inputs.faults import BrokenSource, Unusable
@@ -18,7 +18,7 @@ def cut_into_blocks(source: Source, block_bytes: int) -> Iterator[tuple[int, byt
     A block ends at the last end of a record in ``block_bytes``, or is one longer record.
     """
     start, block = 0, b""
-    with opened(source) as file, named_faults(source.name):
+    with opened(source) as file, faults_named(source.name):
         blocks = whole_blocks(chunks_of(file, source.compression), cut_of(source), block_bytes)
         try:
             for block in blocks:
@@ -98,7 +98,7 @@ class _Pending:
     def _wait_for_more(self) -> None:
         if self._size > LONGEST_RECORD:
             raise too_long()
-        self._needed = 2 * self._size
+        self._needed = min(2 * self._size, LONGEST_RECORD + 1)
 
 
 def too_long() -> Unusable:

@@ -15,11 +15,15 @@ _QUOTE, _NEWLINE, _RETURN = 34, 10, 13
 _UNFINISHED = "unexpected end of data"
 
 
-def rows_of_csv(text: str, delimiter: str) -> Iterator[tuple[list[str] | csv.Error, int]]:
-    """Each row, or what is wrong with it, and how many lines there are up to its end."""
+def rows_of_csv(data: bytes, delimiter: str) -> Iterator[tuple[list[str] | csv.Error, int]]:
+    """Each row, or what is wrong with it, and how many lines there are up to its end.
+
+    What is no UTF-8 comes as ``surrogateescape`` has it.
+    """
     csv.field_size_limit(1 << 30)
     # Only \n ends a line: the reader sees the others.
-    reader = csv.reader(io.StringIO(text, newline="\n"), delimiter=delimiter, strict=True)
+    lines = io.TextIOWrapper(io.BytesIO(data), "utf-8", "surrogateescape", newline="\n")
+    reader = csv.reader(lines, delimiter=delimiter, strict=True)
     while True:
         try:
             row: list[str] | csv.Error = next(reader)
@@ -41,12 +45,18 @@ def ends_of_csv_records(data: bytes, delimiter: str) -> NDArray[np.int64]:
     newlines = np.flatnonzero(codes == _NEWLINE)
     quotes = np.flatnonzero(codes == _QUOTE)
     if not len(quotes):
-        ends: NDArray[np.int64] = newlines + 1
-        return ends
-    if _pairs_are_plain(codes, quotes, ord(delimiter)):
-        outside = np.searchsorted(quotes, newlines) % 2 == 0
-        return newlines[outside] + 1
-    return _ends_by_reading(data, newlines, delimiter)
+        last = newlines
+    elif _has_no_bare_return(data) and _pairs_are_plain(codes, quotes, ord(delimiter)):
+        last = newlines[np.searchsorted(quotes, newlines) % 2 == 0]
+    else:
+        last = newlines[_lines_by_reading(data, delimiter, len(newlines))]
+    ends: NDArray[np.int64] = last + 1
+    return ends
+
+
+def _has_no_bare_return(data: bytes) -> bool:
+    """Outside quotes a carriage return alone is an error, after which the reader begins anew."""
+    return b"\r" not in data or data.count(b"\r") == data.count(b"\r\n")
 
 
 def _pairs_are_plain(codes: NDArray[np.uint8], quotes: NDArray[np.int64], delimiter: int) -> bool:
@@ -61,12 +71,11 @@ def _pairs_are_plain(codes: NDArray[np.uint8], quotes: NDArray[np.int64], delimi
     return bool(opens.all() and closes.all())
 
 
-def _ends_by_reading(data: bytes, newlines: NDArray[np.int64], delimiter: str) -> NDArray[np.int64]:
-    lines = [
+def _lines_by_reading(data: bytes, delimiter: str, lines: int) -> list[int]:
+    """The last lines of records; ``lines`` of them have a newline."""
+    ended = [
         line
-        for row, line in rows_of_csv(data.decode("latin-1"), delimiter)
+        for row, line in rows_of_csv(data, delimiter)
         if not (isinstance(row, csv.Error) and is_unfinished(row))
     ]
-    # The last line may lack its newline; then it is no end.
-    complete = [line for line in lines if line <= len(newlines)]
-    return newlines[np.array(complete, np.int64) - 1] + 1
+    return [line - 1 for line in ended if line <= lines]

@@ -8,7 +8,7 @@ from asynckit.tokenization.inputs.faults import Fault, Unusable
 from asynckit.tokenization.inputs.fields import Wanted, missing
 from asynckit.tokenization.inputs.names import delimiter_of
 from asynckit.tokenization.inputs.pieces import Parsed, Piece, Spans, spans_of_lines
-from asynckit.tokenization.inputs.utf8 import NOT_UTF8
+from asynckit.tokenization.inputs.utf8 import NOT_UTF8, is_utf8
 from asynckit.tokenization.records import Source, Unit
 
 _MEND = "mend the row, or leave such rows out with --on-error skip"
@@ -30,18 +30,18 @@ class CsvDecoder:
 
     def rows(self, piece: Piece) -> Parsed:
         """The rows of a piece; the first of a source is its header, and empty lines are none."""
-        lines = spans_of_lines(piece.data)
+        lines, valid = spans_of_lines(piece.data), is_utf8(piece.data)
         columns: tuple[list[object], ...] = tuple([] for _ in self._places)
         firsts: list[int] = []
         lasts: list[int] = []
         faults: list[Fault] = []
         begin = 0
-        for row, end in rows_of_csv(piece.data.decode("utf-8", "surrogateescape"), self._delimiter):
+        for row, end in rows_of_csv(piece.data, self._delimiter):
             first, begin = begin, end
             if not row or (self._has_header and piece.line + first == 0):
                 continue
             try:
-                values = self._values(row)
+                values = self._values(row, valid=valid)
             except Unusable as fault:
                 start = piece.start + int(lines.starts[first])
                 faults.append(Fault(start, piece.line + first, fault.reason, fault.mend))
@@ -60,16 +60,15 @@ class CsvDecoder:
             return None
         raise missing(field.path.root, self._columns)
 
-    def _values(self, row: list[str] | csv.Error) -> list[object]:
+    def _values(self, row: list[str] | csv.Error, *, valid: bool) -> list[object]:
         if isinstance(row, csv.Error):
             what = "a quote is never closed" if is_unfinished(row) else str(row)
             raise Unusable(f"not valid CSV: {what}", _MEND)
         if len(row) != len(self._columns):
             reason = f"the row has {len(row)} fields, the first row {len(self._columns)}"
             raise Unusable(reason, f"{_MEND}; fields that hold the delimiter need quotes")
-        for value in row:
-            if not value.isascii() and NOT_UTF8.search(value):
-                raise Unusable("holds bytes that are not valid UTF-8", _MEND)
+        if not valid and any(NOT_UTF8.search(value) for value in row):
+            raise Unusable("holds bytes that are not valid UTF-8", _MEND)
         return [
             field.value(None if place is None else row[place])
             for field, place in zip(self._wanted, self._places, strict=True)

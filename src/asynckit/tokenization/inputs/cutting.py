@@ -1,7 +1,7 @@
 """Where bytes can be cut so that no record is: pure functions of the bytes.
 
 Each takes ``data``, which begins where a record or what lies between two begins, and a ``limit``; it gives
-the last end of a record in the first ``limit`` bytes, else the first one after them, or 0 where there is none.
+the last end of a record in the first ``limit`` bytes, else the first one after them, or 0 if there is none.
 What comes after that end in ``data`` never changes it.
 """
 

@@ -6,9 +6,11 @@ import zlib
 from collections.abc import Callable, Iterator
 from typing import Any, BinaryIO, Protocol
 
-from asynckit.tokenization.inputs.faults import Unusable
+from asynckit.tokenization.inputs.faults import Unusable, is_damage
 
 _CHUNK_BYTES = 1 << 20
+# A read that fails loses what it had got so far, so these are small.
+_ZSTD_CHUNK_BYTES = 64 << 10
 _FETCH = "fetch or make the file again"
 _SIGNATURES = {"gzip": b"\x1f\x8b", "zstd": b"\x28\xb5\x2f\xfd", "bz2": b"BZh", "xz": b"\xfd7zXZ\x00"}
 
@@ -86,17 +88,18 @@ def _members(file: BinaryIO, compression: str, make: Callable[[], _Decompressor]
     first = True
     while data:
         member = make()
-        try:
-            while not member.eof:
-                if output := member.decompress(data, _CHUNK_BYTES):
-                    yield output
-                data = b""
-                if member.needs_input and not member.eof:
-                    data = file.read(_CHUNK_BYTES)
-                    if not data:
-                        raise _cut_off(compression)
-        except (zlib.error, lzma.LZMAError, OSError, EOFError) as error:
-            raise _damaged(compression, error, first=first) from error
+        while not member.eof:
+            try:
+                output = member.decompress(data, _CHUNK_BYTES)
+            except (zlib.error, lzma.LZMAError, OSError, EOFError) as error:
+                raise _damaged(compression, error, first=first) from error
+            if output:
+                yield output
+            data = b""
+            if member.needs_input and not member.eof:
+                data = file.read(_CHUNK_BYTES)
+                if not data:
+                    raise _cut_off(compression)
         first = False
         data = _next_member(member.unused_data, file)
 
@@ -117,8 +120,10 @@ def _zstd_chunks(file: BinaryIO) -> Iterator[bytes]:
     first = True
     while True:
         try:
-            chunk = stream.read(_CHUNK_BYTES)
+            chunk = stream.read(_ZSTD_CHUNK_BYTES)
         except OSError as error:
+            if not is_damage(error):
+                raise
             if "Truncated" in str(error):
                 raise _cut_off("zstd") from error
             raise _damaged("zstd", error, first=first) from error

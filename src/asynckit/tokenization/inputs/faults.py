@@ -47,6 +47,11 @@ class BrokenSource(InputError):
         return error
 
 
+def is_damage(error: Exception) -> bool:
+    """Whether a library complains of the data: pyarrow and bz2 use OSError for that, but without a number."""
+    return not isinstance(error, OSError) or (type(error) is OSError and error.errno is None)
+
+
 def kind_of(value: object) -> str:
     """What a value of a record is, in words."""
     names = {

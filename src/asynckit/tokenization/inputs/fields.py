@@ -84,7 +84,7 @@ def _step(found: re.Match[str], text: str) -> str | int:
 def _no_path(text: str) -> ConfigError:
     return ConfigError(
         f"{text!r} names no field",
-        where="field",
+        where="--field",
         mend='write it such as text, meta.body, messages[0].content or ["odd key"]',
     )
 

@@ -6,9 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 _SPACE = b" \t\r\n\xef\xbb\xbf"  # and the byte-order mark
-_DEPTHS = np.zeros(256, np.int8)
-_DEPTHS[[ord("{"), ord("[")]] = 1
-_DEPTHS[[ord("}"), ord("]")]] = -1
+_CHANGES = bytes(1 if code in b"{[" else 255 if code in b"}]" else 0 for code in range(256))  # 255 is -1
 
 
 class Elements(NamedTuple):
@@ -57,9 +55,9 @@ def _brackets(data: bytes) -> tuple[NDArray[np.int64], NDArray[np.int8]]:
     if b"\\" in data:
         # Pairs from the left, as they are meant: what is left before a quote is one that hides it.
         data = data.replace(b"\\\\", b"__").replace(b'\\"', b"__")
-    codes = np.frombuffer(data, np.uint8)
-    changes = _DEPTHS[codes]
+    changes = np.frombuffer(data.translate(_CHANGES), np.int8)
     places = np.flatnonzero(changes)
-    outside = np.searchsorted(np.flatnonzero(codes == ord('"')), places) % 2 == 0
+    quotes = np.flatnonzero(np.frombuffer(data, np.uint8) == ord('"'))
+    outside = np.searchsorted(quotes, places) % 2 == 0
     places = places[outside]
     return places, changes[places]

@@ -15,6 +15,7 @@ class LineRange:
 
     Attributes:
         lines: newlines in ``[start, end)``, as far as it was read.
+        begun: the line that goes on past the end, as far as it lies in the range.
     """
 
     def __init__(self, read: ReadRange, start: int, end: int, size: int) -> None:
@@ -22,6 +23,7 @@ class LineRange:
         self._start, self._end, self._size = start, end, size
         self._hash = hashlib.sha256()
         self.lines = 0
+        self.begun = Piece(b"", start, 0)
 
     @property
     def digest(self) -> str:
@@ -32,9 +34,9 @@ class LineRange:
         """The lines that begin in the range, whole, some 4 MiB at a time.
 
         Raises:
-            Unusable: a line is too long.
+            Unusable: the last line is too long; all of the range was read then.
         """
-        pending = Piece(b"", self._start, 0)
+        pending = self.begun
         # A line that began earlier belongs to the range before: it is passed over up to its end.
         passing = self._start > 0 and self._read(self._start - 1, self._start) != b"\n"
         for position in range(self._start, self._end, PIECE_BYTES):
@@ -48,6 +50,7 @@ class LineRange:
             lines, pending = _split(pending, data)
             if lines.data:
                 yield lines
+        self.begun = pending
         if pending.data:
             yield Piece(self._to_the_end_of_line(pending.data), pending.start, pending.line)
 

@@ -55,6 +55,8 @@ def delimiter_of(name: str) -> str:
 
 
 def _split(name: str) -> tuple[str, str]:
+    if is_url(name):
+        name = name.partition("?")[0].partition("#")[0]
     last = name.rpartition("/")[2]
     stem, dot, ending = last.rpartition(".")
     return (stem, f".{ending.lower()}") if dot and stem else (last, "")

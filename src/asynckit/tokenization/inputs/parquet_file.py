@@ -5,6 +5,7 @@ which can only be read from its start, goes on where the last range ended.
 """
 
 import itertools
+import os
 from collections.abc import Iterator
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -28,12 +29,12 @@ class _Group(NamedTuple):
 
 def columns(source: Source) -> list[str]:
     """The names of the top columns."""
-    return list(map(str, _parquet(source).schema_arrow.names))
+    return list(map(str, _opened(source).file.schema_arrow.names))
 
 
 def batches(source: Source, start: int, end: int, columns: tuple[str, ...]) -> Iterator[Any]:
     """Record batches of the rows ``[start, end)``, in order."""
-    for group in _groups(_parquet(source)):
+    for group in _opened(source).groups:
         first, last = max(start, group.start), min(end, group.end)
         if first < last:
             yield from _rows_of_group(source, group, first, last, columns)
@@ -52,7 +53,7 @@ def row_ranges(source: Source, unit_bytes: int) -> list[tuple[int, int]]:
     """Rows of units: small groups together, large ones in parts."""
     ranges: list[tuple[int, int]] = []
     room = 0
-    for group in _groups(_parquet(source)):
+    for group in _opened(source).groups:
         rows = group.end - group.start
         if not rows:
             continue
@@ -67,8 +68,20 @@ def row_ranges(source: Source, unit_bytes: int) -> list[tuple[int, int]]:
     return ranges
 
 
+class _Open(NamedTuple):
+    """A file and its row groups."""
+
+    file: Any
+    groups: list[_Group]
+
+
+def _opened(source: Source) -> _Open:
+    # A process that was forked opens files of its own: places in files, and connections, cannot be shared.
+    return _opened_by(source, os.getpid())
+
+
 @lru_cache(maxsize=1)
-def _parquet(source: Source) -> Any:
+def _opened_by(source: Source, process: int) -> _Open:  # noqa: ARG001
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -78,7 +91,8 @@ def _parquet(source: Source) -> Any:
         with named_faults(source.name):
             file = pa.OSFile(source.name)
     # Without buffers of its own it would hold a column's whole chunk of a row group in memory.
-    return pq.ParquetFile(file, pre_buffer=False, buffer_size=1 << 20)
+    parquet = pq.ParquetFile(file, pre_buffer=False, buffer_size=1 << 20)
+    return _Open(parquet, _groups(parquet))
 
 
 class _Cursor:
@@ -86,7 +100,7 @@ class _Cursor:
 
     def __init__(self, source: Source, group: _Group, columns: tuple[str, ...]) -> None:
         mean = max(1, group.size // (group.end - group.start))
-        self._batches = _parquet(source).iter_batches(
+        self._batches = _opened(source).file.iter_batches(
             batch_size=min(max(1, PIECE_BYTES // mean), _MOST_ROWS),
             row_groups=[group.number],
             columns=list(columns),
@@ -109,13 +123,13 @@ class _Cursor:
                 yield taken
 
 
-_cursors: dict[tuple[Source, int, tuple[str, ...]], _Cursor] = {}  # at most one
+_cursors: dict[tuple[Source, int, tuple[str, ...], int], _Cursor] = {}  # at most one
 
 
 def _rows_of_group(
     source: Source, group: _Group, start: int, end: int, columns: tuple[str, ...]
 ) -> Iterator[Any]:
-    key = (source, group.number, columns)
+    key = (source, group.number, columns, os.getpid())
     cursor = _cursors.pop(key, None)
     _cursors.clear()
     if cursor is None or cursor.row > start:

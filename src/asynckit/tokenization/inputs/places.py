@@ -2,7 +2,7 @@
 
 from asynckit.models.store import shown
 from asynckit.tokenization.inputs.access import ranges_of
-from asynckit.tokenization.inputs.names import ROW_FORMATS, STANDARD_INPUT, is_url
+from asynckit.tokenization.inputs.names import ROW_FORMATS, STANDARD_INPUT
 from asynckit.tokenization.inputs.pieces import PIECE_BYTES
 from asynckit.tokenization.records import Source, Unit
 
@@ -25,7 +25,7 @@ def shown_name(source: Source) -> str:
     """The source, for a person."""
     if source.name == STANDARD_INPUT:
         return "standard input"
-    return shown(source.name) if is_url(source.name) else source.name
+    return shown(source.name)
 
 
 def place_in(source: Source, unit: Unit, start: int, line: int) -> str:

@@ -18,7 +18,7 @@ from asynckit.tokenization.inputs.json_documents import parse_list
 from asynckit.tokenization.inputs.json_records import JsonDecoder
 from asynckit.tokenization.inputs.line_ranges import LineRange
 from asynckit.tokenization.inputs.names import ROW_FORMATS
-from asynckit.tokenization.inputs.pieces import LONGEST_RECORD, PIECE_BYTES, Parsed, Piece
+from asynckit.tokenization.inputs.pieces import LONGEST_RECORD, PIECE_BYTES, Parsed, Piece, Spans
 from asynckit.tokenization.inputs.places import place_in, shown_name
 from asynckit.tokenization.inputs.row_files import batches_of, columns_of, damage_named
 from asynckit.tokenization.inputs.row_records import parse_rows, small_batches
@@ -54,6 +54,7 @@ class UnitReader:
         self._block = block
         self._stops = config.on_error == "stop"
         self._wanted = wanted_fields(fields, config.mode)
+        self._unread: Fault | None = None
         self.digest = ""
         self.lines = 0
         try:
@@ -77,6 +78,8 @@ class UnitReader:
         for piece in self._pieces():
             unmarked = piece.without_mark()
             yield self._records(self._parse(unmarked), unmarked.start, unmarked.line)
+        if self._unread is not None:
+            yield self._nothing_but(self._unread)
 
     def _pieces(self) -> Iterator[Piece]:
         if self._block is not None:
@@ -89,12 +92,16 @@ class UnitReader:
         assert self._source.bytes is not None
         with ranges_of(self._source) as read:
             lines = LineRange(read, self._unit.start, self._unit.end, self._source.bytes)
-            yield from lines.pieces()
+            try:
+                yield from lines.pieces()
+            except Unusable as fault:
+                begun = lines.begun
+                self._unread = Fault(begun.start, begun.line, fault.reason, fault.mend)
             self.digest, self.lines = lines.digest, lines.lines
 
     def _whole_file(self) -> Iterator[Piece]:
         if self._unit.end > LONGEST_RECORD:
-            mend = f"{too_long().mend}, or make each line or paragraph a document with text_unit"
+            mend = f"{too_long().mend}, or make each line a document: --set tokenization.text_unit=line"
             raise self._refused(Fault(0, -1, too_long().reason, mend))
         with ranges_of(self._source) as read:
             data = read(self._unit.start, self._unit.end)
@@ -124,10 +131,7 @@ class UnitReader:
         except BrokenSource as fault:
             if self._stops:
                 raise
-            nothing = np.zeros(0, np.int64)
-            columns_of_none: tuple[list[object], ...] = tuple([] for _ in self._wanted)
-            skipped = [Skipped(row, -1, fault.message)]
-            yield Records(columns_of_none, nothing, nothing, nothing, skipped)
+            yield self._nothing_but(Fault(row, -1, fault.message, fault.mend))
         self.digest = self._digest_of_share()
 
     def _digest_of_share(self) -> str:
@@ -150,6 +154,11 @@ class UnitReader:
             lines=line + parsed.spans.lines,
             skipped=[Skipped(fault.start, fault.line, fault.reason) for fault in parsed.faults],
         )
+
+    def _nothing_but(self, fault: Fault) -> Records:
+        nothing = np.zeros(0, np.int64)
+        columns: tuple[list[object], ...] = tuple([] for _ in self._wanted)
+        return self._records(Parsed(columns, Spans(nothing, nothing, nothing), [fault]), 0, 0)
 
     def _refused(self, fault: Fault) -> InputError:
         where = place_in(self._source, self._unit, fault.start, fault.line)

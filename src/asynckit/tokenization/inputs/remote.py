@@ -9,6 +9,7 @@ from typing import Any, BinaryIO, cast
 
 from asynckit.errors import AsynckitError, DependencyError, InputError
 from asynckit.models.store import installation, shown, version_of
+from asynckit.tokenization.inputs.faults import Unusable
 
 
 def ranges_of(url: str) -> Callable[[int, int], bytes]:
@@ -49,17 +50,34 @@ def size_and_version(url: str) -> tuple[int, str]:
         return int(info["size"]), version_of(store, path, info)
 
 
-def listed(url: str) -> list[str]:
-    """URLs of the files that a glob matches, or that lie below a folder, or of the file itself; sorted."""
+def is_pattern(url: str) -> bool:
+    """Whether ``url`` is a glob; a question mark begins the query of an address of the web."""
+    return "*" in url or ("?" in url and not url.startswith(("http://", "https://")))
+
+
+def matches(url: str) -> list[str]:
+    """URLs of the files that a glob matches, sorted."""
     store, path = connect(url)
     with named_faults(url):
-        if any(sign in path for sign in "*?["):
-            found = [name for name, info in store.glob(path, detail=True).items() if info["type"] == "file"]
-        elif store.isdir(path):
-            found = list(store.find(path))
-        else:
-            found = [path]
-        return sorted(str(store.unstrip_protocol(name)) for name in found)
+        found = store.glob(path, detail=True)
+        return sorted(
+            str(store.unstrip_protocol(name)) for name, info in found.items() if info["type"] == "file"
+        )
+
+
+def is_folder(url: str) -> bool:
+    """Whether ``url`` is a folder."""
+    store, path = connect(url)
+    with named_faults(url):
+        return bool(store.isdir(path))
+
+
+def files_below(url: str) -> list[str]:
+    """The files at any depth of a folder, relative to it."""
+    store, path = connect(url)
+    root = path.rstrip("/") + "/"
+    with named_faults(url):
+        return [str(name).removeprefix(root) for name in store.find(path)]
 
 
 def connect(url: str) -> tuple[Any, str]:
@@ -79,7 +97,7 @@ def connect(url: str) -> tuple[Any, str]:
         mend = "use s3://, gs://, hdfs:// or another protocol that fsspec knows"
         raise InputError(f"unknown protocol {protocol}://", where=shown(url), mend=mend) from error
     except ImportError as error:
-        mend = installation(protocol, known_implementations[protocol]["class"])
+        mend = installation(protocol.replace("https", "http"), known_implementations[protocol]["class"])
         raise DependencyError(
             f"the driver for {protocol}:// is not installed", where=shown(url), mend=mend
         ) from error
@@ -93,7 +111,7 @@ def named_faults(url: str) -> Iterator[None]:
     """Turn what a driver raises into an error for a person."""
     try:
         yield
-    except AsynckitError:
+    except (AsynckitError, Unusable):
         raise
     except FileNotFoundError as error:
         raise InputError("there is no such file", where=shown(url), mend="check the address") from error

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from asynckit.tokenization.inputs.blocks import cut_into_blocks
 from asynckit.tokenization.inputs.names import ROW_FORMATS, STANDARD_INPUT
-from asynckit.tokenization.inputs.row_files import row_ranges
+from asynckit.tokenization.inputs.row_files import check_to_the_end, row_ranges
 from asynckit.tokenization.records import Source, Unit
 
 
@@ -24,7 +24,7 @@ def units_of(source: Source, index: int, unit_bytes: int) -> Iterator[Unit]:
         unit_bytes: of a unit, about.
 
     Raises:
-        BrokenSource: a file of rows does not say what it holds.
+        BrokenSource: a file of rows does not say what it holds; or is cut off, after the units before.
         InputError: it cannot be read.
     """
     assert not is_stream(source)
@@ -32,6 +32,7 @@ def units_of(source: Source, index: int, unit_bytes: int) -> Iterator[Unit]:
     if source.format in ROW_FORMATS:
         ranges = row_ranges(source, unit_bytes)
         yield from (Unit(index, *rows, (number, len(ranges))) for number, rows in enumerate(ranges))
+        check_to_the_end(source)
         return
     if not source.bytes:
         return

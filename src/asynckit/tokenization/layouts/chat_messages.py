@@ -53,11 +53,15 @@ def refuse_what_a_template_leaves_out(template: str, messages: Messages, tools: 
             mend = "take them out of the data, or use a template that knows them"
             raise InputError(f"the chat template leaves out {unseen[0]} of message {number}", mend=mend)
     if tools and "tools" not in template:
-        raise InputError("the chat template leaves out the tools", mend="leave out --tools-field")
+        raise InputError("the chat template leaves out the tools", mend="take away tokenization.tools_field")
 
 
-def refuse_printed_lists(text: str, messages: Messages) -> None:
-    """Raise InputError where a template printed a list of content parts as Python has it."""
+def refuse_what_was_lost(text: str, messages: Messages) -> None:
+    """Raise InputError where the chat's text lacks what the assistant says, or has a list in Python's way.
+
+    A template that expects texts prints lists, one that expects lists of parts finds no parts in a text, and
+    some leave out what is said beside a call of a tool.
+    """
     for number, message in enumerate(messages):
         content = message.get("content")
         if isinstance(content, list) and content and str(content) in text:
@@ -65,3 +69,19 @@ def refuse_printed_lists(text: str, messages: Messages) -> None:
                 f"the chat template knows no lists as content, as message {number} has one",
                 mend="make each content one text",
             )
+        if message["role"] != "assistant":
+            continue
+        for part in _texts(content):
+            said = part.rpartition("</think>")[2].strip()  # what comes before may be dropped on purpose
+            if said not in text:
+                raise InputError(
+                    f"the chat template leaves out, or changes, what message {number} says",
+                    mend="lay the content out as the template expects it, or use another template",
+                )
+
+
+def _texts(content: Any) -> list[str]:
+    if isinstance(content, str):
+        return [content]
+    parts = content if isinstance(content, list) else []
+    return [part["text"] for part in parts if isinstance(part, Mapping) and isinstance(part.get("text"), str)]

@@ -12,8 +12,8 @@ from asynckit.models.light_tokenizer import GENERATION, LightTokenizer
 from asynckit.tokenization.layouts.chat_messages import (
     Messages,
     Tools,
-    refuse_printed_lists,
     refuse_what_a_template_leaves_out,
+    refuse_what_was_lost,
 )
 
 Spans = list[tuple[int, int]]
@@ -26,16 +26,14 @@ class RenderedChat(NamedTuple):
         text: all of it.
         borders: 0, then the characters at which the assistant's turns begin and end, then the text's length.
         is_marked: whether the template itself said so; else they were found by prefixes.
-        is_prompted: whether the template can end with what makes the model answer.
     """
 
     text: str
     borders: tuple[int, ...]
     is_marked: bool
-    is_prompted: bool
 
 
-NO_CHAT = RenderedChat("", (0, 0), is_marked=False, is_prompted=False)
+NO_CHAT = RenderedChat("", (0, 0), is_marked=False)
 
 _BORDER = "\ue000\uf8ff\ue000"
 # Within these the text of a turn may be made before what stands before it, and transformers then takes the
@@ -53,7 +51,8 @@ class ChatTemplate:
         self._template = dated(template, date)
         self._is_marked = tokenizer.has_offsets and GENERATION.search(template) is not None
         self._checked_by = _with_borders(self._template) if _MADE_BEFOREHAND.search(template) else None
-        self._is_prompted = "add_generation_prompt" in template
+        special = (tokenizer.decode([id_]) for id_ in tokenizer.special_ids)
+        self._special = tuple(text for text in special if text)
         with suppress(InputError):  # a template may refuse this chat, but not be broken
             self._render([{"role": "user", "content": "a"}], None)
 
@@ -61,13 +60,13 @@ class ChatTemplate:
         """The chat's text and its assistant's turns; raises InputError where it can't be, or not surely."""
         refuse_what_a_template_leaves_out(self._template, messages, tools)
         text, marked = self._render(messages, tools)
-        refuse_printed_lists(text, messages)
+        refuse_what_was_lost(text, messages)
         if self._is_marked:
             turns = self._checked(marked, text, messages, tools)
         else:
             turns = self._turns_by_prefixes(text, messages, tools)
         borders = (0, *(place for turn in _united(turns) for place in turn), len(text))
-        return RenderedChat(text, borders, self._is_marked, self._is_prompted)
+        return RenderedChat(text, borders, self._is_marked)
 
     def _checked(self, turns: Spans, text: str, messages: Messages, tools: Tools | None) -> Spans:
         """The turns as transformers marks them; raises InputError where they begin elsewhere."""
@@ -86,26 +85,31 @@ class ChatTemplate:
 
     def _turns_by_prefixes(self, text: str, messages: Messages, tools: Tools | None) -> Spans:
         """From where the model is asked to answer, to where the chat with its answer ends."""
-        spans: Spans = []
-        for number, message in enumerate(messages):
-            if message["role"] != "assistant":
-                continue
-            if number == 0:
-                raise InputError("the chat begins with the assistant, whom nobody asked", mend=_MARK_IT)
-            asked, _ = self._render(messages[:number], tools, add_generation_prompt=True)
-            answered, _ = self._render(messages[: number + 1], tools)
-            if not text.startswith(answered):
-                raise InputError(
-                    f"the chat template lays out message {number} otherwise once the chat goes on, such as "
-                    "without its reasoning",
-                    mend=_MARK_IT,
-                )
-            if not answered.startswith(asked):
-                raise InputError(
-                    f"message {number} does not begin as the chat template asks for an answer", mend=_MARK_IT
-                )
-            spans.append((len(asked), len(answered)))
-        return spans
+        numbers = [number for number, message in enumerate(messages) if message["role"] == "assistant"]
+        return [self._turn(number, text, messages, tools) for number in numbers]
+
+    def _turn(self, number: int, text: str, messages: Messages, tools: Tools | None) -> tuple[int, int]:
+        if number == 0:
+            raise InputError("the chat begins with the assistant, whom nobody asked", mend=_MARK_IT)
+        asked, _ = self._render(messages[:number], tools, add_generation_prompt=True)
+        answered, _ = self._render(messages[: number + 1], tools)
+        if not text.startswith(answered):
+            raise InputError(
+                f"the chat template lays out message {number} otherwise once the chat goes on, such as "
+                "without its reasoning",
+                mend=_MARK_IT,
+            )
+        if not answered.startswith(asked):
+            raise InputError(
+                f"message {number} does not begin as the chat template asks for an answer", mend=_MARK_IT
+            )
+        if text.startswith(self._special, len(asked)) and asked == self._render(messages[:number], tools)[0]:
+            raise InputError(
+                f"the chat template asks for no answer before message {number}, so what it puts before one "
+                "would be learned",
+                mend=_MARK_IT,
+            )
+        return len(asked), len(answered)
 
     def _render(self, messages: Messages, tools: Tools | None, **arguments: Any) -> tuple[str, Spans]:
         return self._render_by(self._template, messages, tools, **arguments)

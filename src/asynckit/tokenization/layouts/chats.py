@@ -31,14 +31,16 @@ _REASONS = Reasons(
 class Chats:
     """Chats through the tokenizer's template, which puts all special tokens itself."""
 
-    def __init__(self, config: TokenizationConfig, tokenizer: LightTokenizer, encode: Encode) -> None:
+    def __init__(
+        self, config: TokenizationConfig, tokenizer: LightTokenizer, encode: Encode, encode_again: Encode
+    ) -> None:
         tools = () if config.tools_field is None else (config.tools_field,)
         self.fields: tuple[str, ...] = (config.field or "messages", *tools)
         self._without_tools = _template(config, tokenizer, tools=False)
         self._with_tools = _template(config, tokenizer, tools=True) if tools else self._without_tools
-        self._encode = encode
+        self._encode, self._encode_again = encode, encode_again
         self._max_length = config.max_length
-        self._turns = Turns(tokenizer, encode)
+        self._turns = Turns(tokenizer, encode_again)
 
     def lay_out(self, columns: tuple[list[Any], ...]) -> LaidOut:
         """Tokens and mask of a batch of chats; what is too long loses its end."""
@@ -68,11 +70,10 @@ class Chats:
 
     def _encoded(self, chats: list[RenderedChat]) -> tuple[Ragged, list[Ragged]]:
         """The chats' tokens, and for each chat those of its pieces, encoded one by one."""
-        texts = [chat.text for chat in chats]
+        rows = self._encode([chat.text for chat in chats])
         parts = [[chat.text[start:end] for start, end in pairwise(chat.borders)] for chat in chats]
-        values, offsets = self._encode(texts + [text for pieces in parts for text in pieces])
-        rows = Ragged(values[: offsets[len(chats)]], offsets[: len(chats) + 1])
-        ends = accumulate(map(len, parts), initial=len(chats))
+        values, offsets = self._encode_again([text for pieces in parts for text in pieces])
+        ends = accumulate(map(len, parts), initial=0)
         return rows, [_rows_between(values, offsets, start, end) for start, end in pairwise(ends)]
 
 

@@ -26,18 +26,25 @@ class Layout(Protocol):
         ...
 
 
-def layout_for(config: TokenizationConfig, tokenizer: LightTokenizer, encode: Encode) -> Layout:
+def layout_for(
+    config: TokenizationConfig,
+    tokenizer: LightTokenizer,
+    encode: Encode,
+    encode_again: Encode | None = None,
+) -> Layout:
     """The layout of ``config.mode``.
 
     Args:
         config: the settings.
         tokenizer: for special tokens and the chat template.
         encode: ids of texts, without special tokens around them.
+        encode_again: the same for parts of texts, to find borders in them: what it gives is used only where
+            it equals what ``encode`` gave, so nobody has to check it; ``encode`` if there is no such other.
 
     Raises:
         ConfigError: the tokenizer can't do what the settings ask for.
     """
     if config.mode == "chat":
-        return Chats(config, tokenizer, encode)
-    kind = Pairs if config.mode == "pairs" else Documents
-    return kind(config, around(config, tokenizer), encode)
+        return Chats(config, tokenizer, encode, encode_again or encode)
+    layout = Pairs if config.mode == "pairs" else Documents
+    return layout(config, around(config, tokenizer), encode)

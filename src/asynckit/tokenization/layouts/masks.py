@@ -22,7 +22,9 @@ class Reasons(NamedTuple):
     everything: str
 
 
-_CUT_OFF = "max_length cuts off all that would be learned (allow more, or leave such records out)"
+_CUT_OFF = (
+    "tokenization.max_length cuts off all that would be learned (allow more, or leave such records out)"
+)
 
 
 def with_masks(

@@ -53,7 +53,7 @@ def pack(
     tokens = _joined([batch.tokens.values for batch in laid_out], np.uint32)
     lengths = _joined([batch.tokens.lengths() for batch in laid_out], np.int64)
     masks = [batch.loss_mask for batch in laid_out if batch.loss_mask is not None]
-    mask = _joined(masks, np.uint8) if masks else None
+    mask = _joined(masks, np.uint8) if masks or config.mode != "documents" else None
     if config.pack_length is None:
         firsts = np.cumsum(lengths) - lengths
         return Sequences(tokens, lengths, mask, np.arange(len(lengths)), firsts, lengths, starts, ends)

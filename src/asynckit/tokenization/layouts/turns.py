@@ -45,7 +45,7 @@ class Turns:
         else:
             places = self._by_prefixes(chat, row)
         turns = list(zip(places[1:-1:2], places[2:-1:2], strict=True))
-        return turns if chat.is_marked else [self._learned(chat, row, *turn) for turn in turns]
+        return turns if chat.is_marked else [self._learned(row, *turn) for turn in turns]
 
     def _by_offsets(self, chat: RenderedChat) -> list[int]:
         offsets = np.array(self._tokenizer.offsets(chat.text), dtype=np.int64).reshape(-1, 2)
@@ -66,15 +66,9 @@ class Turns:
                 )
         return [int(length) for length in prefixes.lengths()]
 
-    def _learned(self, chat: RenderedChat, row: NDArray[np.uint32], start: int, end: int) -> tuple[int, int]:
+    def _learned(self, row: NDArray[np.uint32], start: int, end: int) -> tuple[int, int]:
         """A turn found by prefixes up to its end-of-turn token, without the white space that follows that."""
         special = np.flatnonzero(self._is_special[row[start:end]]).tolist()
-        if special and special[0] == 0 and not chat.is_prompted:
-            raise InputError(
-                "the chat template never asks for an answer (add_generation_prompt), so what stands before "
-                "an assistant's turn would be learned",
-                mend="take a template that does, or that marks the assistant's turns by {% generation %}",
-            )
         if not special:
             return start, end
         said = start + special[-1] + 1

@@ -83,13 +83,14 @@ class TokenDataset:
         """
         manifest = read_manifest(folder)
         document = token = 0
-        for number, record in enumerate(manifest.shards):
-            if (record.number, record.first_document, record.first_token) != (number, document, token):
+        number = -1
+        for record in manifest.shards:  # some numbers are left out: all records of those were skipped
+            if record.number <= number or (record.first_document, record.first_token) != (document, token):
                 mend = "restore the manifest, or tokenize again"
                 raise InputError(
-                    f"shard {number} does not follow the one before", where=str(folder), mend=mend
+                    f"shard {record.number} does not follow the one before", where=str(folder), mend=mend
                 )
-            document, token = document + record.documents, token + record.tokens
+            number, document, token = record.number, document + record.documents, token + record.tokens
         return cls(folder, manifest)
 
     @property
@@ -160,9 +161,10 @@ class TokenDataset:
         if found is None:
             return None
         document = int(found[0].documents[found[1]])
-        stretch = next(
-            each for each in self.stretches(document) if each.first <= token < each.first + each.tokens
-        )
+        stretches = self.stretches(document)
+        stretch = next((each for each in stretches if 0 <= token - each.first < each.tokens), None)
+        if stretch is None:
+            raise damaged(shard.path(ENDING), f"document {document} is not where its tokens are")
         return Place(token, stretch, stretch.offset + token - stretch.first)
 
     def documents(self) -> Iterator[tuple[int, NDArray[Any]]]:

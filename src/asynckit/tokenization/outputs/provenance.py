@@ -31,6 +31,9 @@ if TYPE_CHECKING:
     from asynckit.tokenization.outputs.shards import Assembly
 
 ENDING = ".provenance.parquet"
+# What pyarrow raises for files whose bytes are damaged where no checksum is: names that are no text, columns
+# and statistics that are not there.
+FAULTS = (pa.ArrowException, OSError, AttributeError, LookupError, TypeError, ValueError)
 SCHEMA = pa.schema(
     [
         ("doc_id", pa.int64()),
@@ -113,9 +116,9 @@ class Provenance:
         try:
             self._file = pq.ParquetFile(path, page_checksum_verification=True)
             groups = [self._file.metadata.row_group(each) for each in range(self._file.num_row_groups)]
-            self._first_documents = [group.column(0).statistics.min for group in groups]
-            self._first_tokens = [group.column(4).statistics.min for group in groups]
-        except (pa.ArrowException, OSError, AttributeError, IndexError) as error:
+            self._first_documents = [int(group.column(0).statistics.min) for group in groups]
+            self._first_tokens = [int(group.column(4).statistics.min) for group in groups]
+        except FAULTS as error:
             raise self._damaged(error) from error
         self._last: tuple[int, Stretches] | None = None
 
@@ -168,22 +171,26 @@ class Provenance:
     def _read(self, number: int) -> Stretches:
         try:
             batch = self._file.read_row_group(number).combine_chunks()
-        except (pa.ArrowException, OSError) as error:
+            if batch.schema == SCHEMA:
+                return _stretches(batch)
+        except FAULTS as error:
             raise self._damaged(error) from error
-        if batch.schema != SCHEMA:
-            raise self._damaged("its columns are not those of provenance")
-        names = batch.column("source").chunk(0)
-        column = {name: batch.column(name).to_numpy() for name in SCHEMA.names if name != "source"}
-        return Stretches(
-            documents=column["doc_id"],
-            sources=names.dictionary.to_pylist(),
-            source_indices=names.indices.to_numpy(),
-            starts=column["start"],
-            ends=column["end"],
-            firsts=column["first_token"],
-            tokens=column["tokens"],
-        )
+        raise self._damaged("its columns are not those of provenance")
 
     def _damaged(self, problem: object) -> InputError:
         mend = "asynckit tokens verify lists what is damaged; restore these files, or tokenize again"
         return InputError(f"the file is damaged: {problem}", where=str(self._path), mend=mend)
+
+
+def _stretches(batch: Any) -> Stretches:
+    names = batch.column("source").chunk(0)
+    column = {name: batch.column(name).to_numpy() for name in SCHEMA.names if name != "source"}
+    return Stretches(
+        documents=column["doc_id"],
+        sources=names.dictionary.to_pylist(),
+        source_indices=names.indices.to_numpy(),
+        starts=column["start"],
+        ends=column["end"],
+        firsts=column["first_token"],
+        tokens=column["tokens"],
+    )

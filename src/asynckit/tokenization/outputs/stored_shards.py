@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from tokenize import TokenError
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from asynckit.tokenization.outputs.provenance import ENDING, Provenance
 from asynckit.tokenization.outputs.stored_arrays import StoredArray
 
 _TABLES = ("parquet", "arrow")
+_NPY_FAULTS = (OSError, ValueError, EOFError, SyntaxError, TokenError)  # the header is a Python literal
 
 
 @dataclass(frozen=True)
@@ -125,7 +127,7 @@ def damaged(path: Path, problem: object) -> InputError:
 def _load(path: Path, *, dimensions: int) -> NDArray[Any]:
     try:
         array = np.lib.format.open_memmap(path, mode="r")
-    except (OSError, ValueError, EOFError) as error:
+    except _NPY_FAULTS as error:
         raise damaged(path, error) from error
     if array.ndim != dimensions:
         raise damaged(path, f"it has {array.ndim} dimensions instead of {dimensions}")

@@ -8,6 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from asynckit.tokenization.outputs.provenance import FAULTS
 from asynckit.tokenization.outputs.stored_arrays import StoredArray
 from asynckit.tokenization.outputs.stored_shards import damaged
 from asynckit.tokenization.outputs.tables import ROW_GROUP_TOKENS
@@ -29,7 +30,7 @@ def row_lengths(path: Path) -> NDArray[np.int64]:
         InputError: the file is missing or damaged.
     """
     if path.suffix == ".arrow":
-        columns = [batch.column("input_ids") for batch in _arrow_batches(path)]
+        columns = _arrow_lists(path, "input_ids")
     else:
         file = _opened(path)
         groups = range(file.num_row_groups)
@@ -39,16 +40,19 @@ def row_lengths(path: Path) -> NDArray[np.int64]:
 
 
 def _arrow_column(path: Path, name: str) -> StoredArray:
-    values = [_flat(batch.column(name)) for batch in _arrow_batches(path)]
+    values = [_flat(column, path) for column in _arrow_lists(path, name)]
     dtype = np.dtype(np.int32 if name == "input_ids" else np.uint8)
     return StoredArray([len(each) for each in values], dtype, values.__getitem__)
 
 
-def _arrow_batches(path: Path) -> list[Any]:
+def _arrow_lists(path: Path, name: str) -> list[Any]:
     try:
         with pa.memory_map(str(path)) as file, pa.ipc.open_stream(file) as reader:
-            return list(reader)  # the batches keep the mapping
-    except (pa.ArrowException, OSError) as error:
+            columns = [batch.column(name) for batch in reader]  # which keep the mapping
+            for column in columns:
+                column.validate(full=True)  # Arrow would end the process over offsets that lead outside
+            return columns
+    except FAULTS as error:
         raise damaged(path, error) from error
 
 
@@ -62,7 +66,7 @@ def _parquet_column(path: Path, name: str) -> StoredArray:
         raise damaged(path, "it has row groups that it does not count")
 
     def read(group: int) -> NDArray[Any]:
-        chunks = [_flat(chunk) for chunk in _row_group(file, group, name, path).chunks]
+        chunks = [_flat(chunk, path) for chunk in _row_group(file, group, name, path).chunks]
         values = chunks[0] if len(chunks) == 1 else np.concatenate(chunks)
         if len(values) != lengths[group]:
             raise damaged(path, f"row group {group} has {len(values)} tokens instead of {lengths[group]}")
@@ -74,16 +78,18 @@ def _parquet_column(path: Path, name: str) -> StoredArray:
 def _opened(path: Path) -> Any:
     try:
         return pq.ParquetFile(path, page_checksum_verification=True, memory_map=True)
-    except (pa.ArrowException, OSError) as error:
+    except FAULTS as error:
         raise damaged(path, error) from error
 
 
 def _row_group(file: Any, group: int, name: str, path: Path) -> Any:
     try:
         return file.read_row_group(group, columns=[name]).column(0)
-    except (pa.ArrowException, OSError) as error:
+    except FAULTS as error:
         raise damaged(path, f"row group {group}: {error}") from error
 
 
-def _flat(lists: Any) -> NDArray[Any]:
+def _flat(lists: Any, path: Path) -> NDArray[Any]:
+    if lists.null_count or lists.values.null_count:
+        raise damaged(path, "it has values that are missing")
     return lists.flatten().to_numpy()  # type: ignore[no-any-return]

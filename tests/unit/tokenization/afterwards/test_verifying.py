@@ -1,6 +1,5 @@
 """Verifying finds each kind of damage, says where it is, and finds nothing in a folder that is whole."""
 
-import hashlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,13 +9,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from made_tokens import write_output
-from tokenized import write_tokenized
+from tokenized import replace_file, write_tokenized
 
 from asynckit.errors import InputError, WorkFailed
 from asynckit.tokenization.afterwards.findings import Check, Verification
 from asynckit.tokenization.afterwards.verifying import CLAIMS, verify
 from asynckit.tokenization.outputs.dataset import TokenDataset
-from asynckit.tokenization.outputs.manifest import FileRecord, read_manifest, write_manifest
+from asynckit.tokenization.outputs.manifest import read_manifest, write_manifest
 from asynckit.tokenization.outputs.shards import ShardSettings
 
 FORMATS = ("megatron", "npy", "parquet", "arrow")
@@ -36,19 +35,6 @@ def rewrite(folder: Path, name: str, change: Callable[[bytearray], Any]) -> None
     content = bytearray((folder / name).read_bytes())
     change(content)
     replace_file(folder, name, bytes(content))
-
-
-def replace_file(folder: Path, name: str, content: bytes) -> None:
-    (folder / name).write_bytes(content)
-    record = FileRecord(name, len(content), hashlib.sha256(content).hexdigest())
-    manifest = read_manifest(folder)
-    shards = [
-        msgspec.structs.replace(
-            shard, files=tuple(record if each.name == name else each for each in shard.files)
-        )
-        for shard in manifest.shards
-    ]
-    write_manifest(folder, msgspec.structs.replace(manifest, shards=tuple(shards)))
 
 
 @pytest.mark.parametrize("file_format", FORMATS)
@@ -128,6 +114,47 @@ def test_an_index_that_is_another_is_found(tmp_path: Path) -> None:
     write_tokenized(folder)
     rewrite(folder, "data-00000.idx", lambda content: content.__setitem__(34, content[34] + 1))
     assert list(broken(folder)) == ["index"]
+
+
+def test_sequences_that_are_no_documents_are_found(tmp_path: Path) -> None:
+    """Borders that add up may still be at the wrong places."""
+    write_tokenized(tmp_path / "out", file_format="npy")
+    rewrite(tmp_path / "out", "data-00000.offsets.npy", lambda content: content.__setitem__(-16, 9))
+    assert broken(tmp_path / "out") == {"index": "its sequences are not the documents of the provenance"}
+    write_tokenized(tmp_path / "packed" / "out", file_format="npy", pack_length=64)
+    rewrite(
+        tmp_path / "packed" / "out", "data-00000.segments.npy", lambda content: content.__setitem__(-8, 9)
+    )
+    assert broken(tmp_path / "packed" / "out") == {"index": "its segments are not those of the provenance"}
+
+
+@pytest.mark.parametrize(
+    ("pack_length", "column", "change"),
+    [
+        (None, "doc_id", lambda values: [values[0] + 1, *values[1:]]),
+        (64, "doc_id", lambda values: [[number + 1 for number in row] for row in values]),
+        (64, "seq_lengths", lambda values: [[*row[:-1], row[-1] - 1] for row in values]),
+        (64, "seq_lengths", lambda values: [values[0] + values[1][:1], values[1][1:]]),
+    ],
+)
+def test_columns_that_contradict_the_provenance_are_found(
+    tmp_path: Path, pack_length: int | None, column: str, change: Callable[[list[Any]], list[Any]]
+) -> None:
+    """A trainer that resets attention at documents reads them from there."""
+    folder = tmp_path / "out"
+    texts = {"a.jsonl": ["The cat sat on the mat."] * 12}
+    write_tokenized(folder, texts, file_format="arrow", pack_length=pack_length)
+    with pa.ipc.open_stream(folder / "data-00000.arrow") as reader:
+        table = reader.read_all()
+    place = table.schema.get_field_index(column)
+    values = pa.array(change(table.column(column).to_pylist()), table.schema.field(column).type)
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, table.schema) as writer:
+        writer.write_table(table.set_column(place, table.schema.field(column), values))
+    replace_file(folder, "data-00000.arrow", sink.getvalue().to_pybytes())
+    (check,) = verified(folder).broken
+    assert check.name == "index"
+    assert f"its column {column}" in check.findings[0].problem
 
 
 def test_padding_that_is_none_is_found(tmp_path: Path) -> None:

@@ -246,11 +246,22 @@ def test_lists_that_a_template_would_print_are_refused(tmp_path: Path) -> None:
     assert learned(light, laid_out(light, [chat])) == ["forty two"]
 
 
+def test_what_a_template_says_otherwise_is_refused(tmp_path: Path) -> None:
+    """Here a text is taken for a list of parts, so that nothing of it is left."""
+    parts = "{% for part in m.content %}{{ part.text }}{% endfor %}"
+    light = chat_tokenizer(
+        "byte-fallback", MARKED.replace("{{ m['content'] + '<|im_end|>' }}", parts), tmp_path
+    ).light
+    assert "leaves out, or changes, what message 1 says" in refusal(light, [ANSWERED])
+    said: Chat = [*ASKED, {"role": "assistant", "content": [{"type": "text", "text": "forty two"}]}]
+    assert learned(light, laid_out(light, [said])) == ["forty two"]
+
+
 def test_a_header_that_would_be_learned_is_refused(tmp_path: Path) -> None:
     """Templates from before there were generation prompts."""
     template = CHATML.partition("{% if add_generation_prompt")[0]
     light = chat_tokenizer("byte-fallback", template, tmp_path).light
-    assert "never asks for an answer" in refusal(light, [ANSWERED])
+    assert "asks for no answer before message 1" in refusal(light, [ANSWERED])
 
 
 def test_tools_reach_the_template(tmp_path: Path) -> None:

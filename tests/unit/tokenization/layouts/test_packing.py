@@ -150,6 +150,12 @@ def test_no_documents_are_no_sequences(settings: dict[str, object]) -> None:
         assert result.tokens.dtype == np.uint32
 
 
+def test_chats_always_have_a_mask() -> None:
+    """Also where a unit has none: all parts of a shard are written alike."""
+    for batches in ([], [batch([2], masked=True)]):
+        assert packed(batches, mode="chat").loss_mask is not None
+
+
 def test_many_short_documents_are_packed_tightly() -> None:
     """Whole documents can fill all but a little of each sequence."""
     lengths = np.random.default_rng(0).integers(1, 400, 5000).tolist()

@@ -4,6 +4,7 @@ import itertools
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -12,6 +13,7 @@ from made_tokens import Documents, write_output
 
 from asynckit.errors import InputError
 from asynckit.tokenization.outputs.dataset import TokenDataset
+from asynckit.tokenization.outputs.manifest import write_manifest
 from asynckit.tokenization.outputs.shards import ShardSettings
 
 FORMATS = ("megatron", "npy", "parquet", "arrow")
@@ -61,6 +63,27 @@ def test_positions_count_through_all_shards(
     for start, stop in itertools.combinations(range(len(everything) + 1), 2):
         np.testing.assert_array_equal(dataset.tokens(start, stop), everything[start:stop])
         np.testing.assert_array_equal(dataset.loss_mask(start, stop), everything[start:stop] % 2)
+
+
+def test_numbers_of_shards_may_be_left_out(tmp_path: Path) -> None:
+    """A shard of whose records all were skipped has no files."""
+    dataset = opened(tmp_path, "npy", None)
+    second = dataset.manifest.shards[1]
+    files = tuple(
+        msgspec.structs.replace(each, name=each.name.replace("00001", "00005")) for each in second.files
+    )
+    for before, after in zip(second.files, files, strict=True):
+        (tmp_path / before.name).rename(tmp_path / after.name)
+    shards = (dataset.manifest.shards[0], msgspec.structs.replace(second, number=5, files=files))
+    write_manifest(tmp_path, msgspec.structs.replace(dataset.manifest, shards=shards))
+    again = TokenDataset.open(tmp_path)
+    assert [again.document(number).tolist() for number in range(len(DOCUMENTS))] == DOCUMENTS
+    place = again.locate(again.token_count - 1)
+    assert place is not None
+    assert place.stretch.shard == 5
+    write_manifest(tmp_path, msgspec.structs.replace(dataset.manifest, shards=shards[::-1]))
+    with pytest.raises(InputError, match="does not follow"):
+        TokenDataset.open(tmp_path)
 
 
 @every_format
