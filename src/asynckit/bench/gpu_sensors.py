@@ -142,7 +142,7 @@ class _Asking:
 
 
 def open_sensors(uuid: str, nvml: ModuleType | None = None) -> NvmlSensors:
-    """The sensors of the GPU with this number, as torch gives it: without ``GPU-`` before it.
+    """The sensors of the GPU with this number, as torch gives it.
 
     Args:
         uuid: of the GPU. Indices would not do: CUDA_VISIBLE_DEVICES and CUDA_DEVICE_ORDER change torch's.
@@ -157,7 +157,7 @@ def open_sensors(uuid: str, nvml: ModuleType | None = None) -> NvmlSensors:
     except nvml.NVMLError as error:
         raise DependencyError(f"NVML cannot be used: {error}", mend="install NVIDIA's driver") from error
     try:
-        return NvmlSensors(nvml, nvml.nvmlDeviceGetHandleByUUID(f"GPU-{uuid}"))
+        return NvmlSensors(nvml, nvml.nvmlDeviceGetHandleByUUID(f"GPU-{uuid.removeprefix('GPU-')}"))
     except nvml.NVMLError as error:
         nvml.nvmlShutdown()
         mend = "sensors of a part of a GPU (MIG) are not read"

@@ -12,6 +12,8 @@ from asynckit.errors import InputError, WorkFailed
 from asynckit.readable import quiet_json
 
 _LARGEST = 256 * 2**20  # bytes; 2,000 samples for each of some thousand rows
+_DEEPEST, _HUGE = 20, 10**100  # nothing measured comes near
+_UNLIKELY = "nesting or a number beyond all bounds"
 _MEND = "name a file that asynckit bench-cuda wrote with --out"
 
 
@@ -90,6 +92,9 @@ def _wrong(report: Report) -> list[str]:
         for words in (_wrong_row(row), *([] if row.timing is None else _wrong_timing(row.timing)))
         if words
     ]
+    for name, value in (("environment", report.environment), ("settings", report.settings)):
+        if not _is_plain(value):
+            found.append(f"{_UNLIKELY} - at `$.{name}`")
     keys = Counter(row.key for row in report.rows)
     found += [f"the row {key!r} is there {count} times" for key, count in keys.items() if count > 1]
     return found + _wrong_ceilings(report.ceilings)
@@ -99,7 +104,9 @@ def _wrong_row(row: Row) -> str:
     if row.timing is None and not row.reason:
         return "neither a timing nor a reason"
     counted = (row.flops, row.bytes, row.tokens, row.peak_memory_bytes)
-    return "a count below 0" if any(each is not None and each < 0 for each in counted) else ""
+    if any(each is not None and not 0 <= each < _HUGE for each in counted):
+        return "a count below 0 or beyond all bounds"
+    return "" if _is_plain(row.parameters) else _UNLIKELY
 
 
 def _wrong_timing(timing: Timing) -> list[str]:
@@ -108,11 +115,19 @@ def _wrong_timing(timing: Timing) -> list[str]:
         found.append("minimum, p5, median and p95 do not rise")
     if not 0 <= timing.low <= timing.median <= timing.high:
         found.append("the median is outside of its interval")
-    if timing.repetitions < 1 or timing.calls < 1:
-        found.append("no repetitions")
+    if not (1 <= timing.repetitions < _HUGE and 1 <= timing.calls < _HUGE and 0 <= timing.warmup < _HUGE):
+        found.append("no repetitions, or too many")
     if any(each < 0 for each in (timing.minimum, timing.relative_error, timing.outliers, *timing.samples)):
         found.append("a time below 0")
     return found
+
+
+def _is_plain(value: Any, depth: int = 0) -> bool:
+    """Whether a free field can be shown: not nested without end, no numbers of hundreds of digits."""
+    if isinstance(value, (dict, list)):
+        inner = value.values() if isinstance(value, dict) else value
+        return depth < _DEEPEST and all(_is_plain(each, depth + 1) for each in inner)
+    return not isinstance(value, (int, float)) or abs(value) < _HUGE
 
 
 def _wrong_ceilings(ceilings: Ceilings) -> list[str]:
