@@ -125,7 +125,7 @@ def _torch_build() -> dict[str, Any]:
     import torch
 
     return {
-        "version": torch.__version__,
+        "version": str(torch.__version__),  # a str of its own kind
         "cuda": torch.version.cuda,
         "git": torch.version.git_version,
         "debug": torch.version.debug,

@@ -1,10 +1,10 @@
 """The description of a machine comes from its files, and is whole where some are missing."""
 
-import json
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import cast
 
+import msgspec
 import pytest
 from simulated_nvml import UUID, SimulatedNvml
 
@@ -102,7 +102,7 @@ def test_counters_that_stand_still_are_none(tmp_path: Path) -> None:
 def test_this_machine_is_described_as_json() -> None:
     """The document goes into the report as it is."""
     with open_watch("cpu") as watch:
-        found = json.loads(json.dumps(watch.describe()))
+        found = msgspec.json.decode(msgspec.json.encode(watch.describe()))
         before, after = watch.read(), watch.read()
     assert found["gpu"] is None
     assert found["cpu"]["model"]
@@ -116,7 +116,7 @@ def test_a_gpu_is_described_by_torch_and_nvml() -> None:
     nvml = SimulatedNvml(processes=(11,))
     sensors = open_sensors(UUID, cast("ModuleType", nvml))
     with Watch(H100, sensors) as watch:
-        gpu = json.loads(json.dumps(watch.describe()))["gpu"]
+        gpu = msgspec.json.decode(msgspec.json.encode(watch.describe()))["gpu"]
         state = watch.read().gpu
     assert (gpu["name"], gpu["driver"], gpu["l2_cache_bytes"]) == (H100.name, "580.95.05", 52_428_800)
     assert gpu["at_start"]["processes"] == 1

@@ -111,6 +111,15 @@ def size(count: float | None) -> str:
     return f"{_digits(count / scale) if scale > 1 else f'{count:.0f}'} {name}"
 
 
+def _memory(count: float) -> str:
+    """Bytes of what is built in powers of two: ``48 KiB``."""
+    for unit in ("bytes", "KiB", "MiB"):
+        if count < 1024:
+            return f"{count:.4g} {unit}"
+        count /= 1024
+    return f"{count:,.1f} GiB"
+
+
 def _times(timing: Timing | None) -> tuple[str, str, str, str]:
     """In the unit of the median, so that they can be compared."""
     if timing is None:
@@ -161,7 +170,7 @@ def _text(name: str, value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, (int, float)) and "bytes" in name:
-        return size(value)
+        return _memory(value)
     if isinstance(value, Iterable) and not isinstance(value, str):
         return ", ".join(map(str, value)) or "none"
     return str(value)

@@ -32,7 +32,7 @@ def test_a_report_is_shown() -> None:
         "73%",
         "NVIDIA H100 80GB HBM3",
         "settings.clock",
-        "137.4 GB",
+        "128.0 GiB",
     ):
         assert words in text
 
