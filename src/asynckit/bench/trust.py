@@ -11,7 +11,7 @@ from asynckit.bench.results import Timing
 
 MOST_DRIFT = 0.02
 DRIFT_BY_CHANCE = 4  # times the relative error: medians of thirds differ by as much only once in a thousand
-MOST_OUTLIERS = 0.05
+MOST_OUTLIERS = 0.1
 MOST_THROTTLED = 0.01  # of the time a row took
 MOST_CLOCK_CHANGE = 0.03
 MOST_OTHER_WORK = 0.1  # of all cores' time

@@ -120,6 +120,11 @@ def _memory(count: float) -> str:
     return f"{count:,.1f} GiB"
 
 
+def unit_of(value: float) -> str:
+    """The unit in which :func:`seconds` shows a time."""
+    return _unit(value, "")[0]
+
+
 def _times(timing: Timing | None) -> tuple[str, str, str, str]:
     """In the unit of the median, so that they can be compared."""
     if timing is None:

@@ -62,7 +62,8 @@ def _details(row: Row) -> str:
     timing = row.timing
     known = [
         ("trust", trust(row)),
-        ("repetitions", f"{timing.repetitions:,} of {timing.calls:,} calls, {timing.warmup:,} before them"),
+        ("repetitions", f"{timing.repetitions:,}, after {timing.warmup:,} to warm up"),
+        ("calls in each", f"{timing.calls:,}"),
         ("clock", f"{timing.clock}, caches {timing.cache}"),
         ("shortest", seconds(timing.minimum)),
         ("relative error", f"{timing.relative_error:.2%}"),

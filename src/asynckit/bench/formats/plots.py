@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from html import escape
 from itertools import groupby
 
-from asynckit.bench.formats.cells import seconds, size
+from asynckit.bench.formats.cells import seconds, size, unit_of
 from asynckit.bench.rates import bytes_per_second, flops_per_second, intensity, roof_at
 from asynckit.bench.results import Ceilings, Report, Row, Timing
 from asynckit.charts import BOTTOM, RIGHT, ROWS, TOP, WIDTH, Axis, across_axis, bins, figure, nothing, tooltip
@@ -82,8 +82,10 @@ def distribution(row: Row) -> str:
     counts = [0] * (_BARS + 1)
     for sample in samples:
         counts[int(min(_BARS, (sample - low) / width)) if width > 0 else 0] += 1
-    labels = [seconds(low + at * width) for at in range(_BARS + 1)]
-    return bins(title, "per call", list(zip(labels, counts, strict=True)))
+    unit = unit_of(timing.median)
+    labels = [seconds(low + at * width, unit).removesuffix(f" {unit}") for at in range(_BARS + 1)]
+    labels[-1] += "+"
+    return bins(title, f"{unit} per call", list(zip(labels, counts, strict=True)))
 
 
 def _at_roof(row: Row) -> Point:
