@@ -101,7 +101,7 @@ def open_watch(device: str, index: int = 0) -> Watch:
     """A watch over this machine.
 
     Args:
-        device: ``cuda`` or ``cpu``.
+        device: ``cuda``, where torch has a GPU, or ``cpu``.
         index: of the GPU, as torch counts.
 
     The sensors of a GPU may be missing; then the watch works without, and every reading says why.

@@ -1,5 +1,6 @@
 """Sensors tell what NVML says, and what it does not."""
 
+import sys
 from types import ModuleType
 from typing import cast
 
@@ -82,6 +83,15 @@ def test_the_real_binding_says_that_there_is_no_driver() -> None:
     """Where there is one, an unknown GPU is refused."""
     with pytest.raises(DependencyError, match=r"NVML (cannot be used|does not have)"):
         open_sensors("00000000-0000-0000-0000-000000000000")
+
+
+def test_without_the_binding_its_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is optional, and a GPU row without it is doubted with these words."""
+    monkeypatch.setitem(sys.modules, "pynvml", None)
+    with pytest.raises(
+        DependencyError, match=r"nvidia-ml-py is not installed \(pip install 'asynckit\[gpu\]'\)"
+    ):
+        open_sensors(UUID)
 
 
 def test_other_failures_are_not_hidden() -> None:
