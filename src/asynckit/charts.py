@@ -6,19 +6,39 @@ Nothing that comes from a model gets in here but through ``html.escape``.
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from html import escape
 from itertools import groupby
+from typing import Protocol
 
 WIDTH, HEIGHT = 640, 220
-_LEFT, _RIGHT, _TOP, _BOTTOM = 56, 12, 12, 34
+LEFT, RIGHT, TOP, BOTTOM = 56, 12, 12, 34  # pixels around what is plotted
 _BARS, _FEWEST_BARS = 40, 3
 _LABELS = 12  # of bins that are written out
 _SHADES = 5  # steps of busy that are told apart
 ROWS = 32  # replicas or inputs that are drawn
 
 Values = Sequence[float | None]
+
+
+class Scale(Protocol):
+    """An axis, whatever its steps."""
+
+    @property
+    def start(self) -> float:
+        """The pixel of its lower end."""
+
+    @property
+    def end(self) -> float:
+        """The pixel of its upper end."""
+
+    @property
+    def ticks(self) -> list[float]:
+        """Round numbers to mark."""
+
+    def place(self, value: float) -> float:
+        """The pixel of a value."""
 
 
 @dataclass(frozen=True)
@@ -60,8 +80,8 @@ def lines(
     places = [place for place in x if place is not None]
     if not known or not places:
         return nothing(title)
-    across = Axis(*_span(min(0.0, *places), max(places)), _LEFT, WIDTH - _RIGHT)
-    up = Axis(*_span(min(0.0, *known), max(known)), HEIGHT - _BOTTOM, _TOP)
+    across = Axis(*_span(min(0.0, *places), max(places)), LEFT, WIDTH - RIGHT)
+    up = Axis(*_span(min(0.0, *known), max(known)), HEIGHT - BOTTOM, TOP)
     body = [_axes(across, up, x_name, whole=False, whole_across=x_name != "seconds")]
     for number, (name, values) in enumerate(series, start=1):
         pairs = [(place, value) for place, value in zip(x, values, strict=True) if place is not None]
@@ -70,10 +90,10 @@ def lines(
             body.append(f'<path class="line c{number}" d="{_path(pairs, across, up)}"/>')
         body += [_dot(place, value, name, number, across, up, visible=as_dots) for place, value in pairs]
     described = "; ".join(
-        f"{name} from {_number(low)} to {_number(high)}" for name, low, high in _ranges(series)
+        f"{name} from {short_number(low)} to {short_number(high)}" for name, low, high in _ranges(series)
     )
     legend = [name for name, _ in series] if len(series) > 1 else []
-    return _svg(title, described, "".join(body), legend)
+    return figure(title, described, "".join(body), legend)
 
 
 def histogram(
@@ -97,8 +117,8 @@ def histogram(
     for number, (_, counts) in enumerate(stacks):
         for value, count in counts.items():
             heights[number][(value - low) // width] += count
-    across = Axis(low - 0.5, low + bars * width - 0.5, _LEFT, WIDTH - _RIGHT)
-    up = Axis(*_span(0.0, max(map(sum, zip(*heights, strict=True)))), HEIGHT - _BOTTOM, _TOP)
+    across = Axis(low - 0.5, low + bars * width - 0.5, LEFT, WIDTH - RIGHT)
+    up = Axis(*_span(0.0, max(map(sum, zip(*heights, strict=True)))), HEIGHT - BOTTOM, TOP)
     body = [_axes(across, up, x_name, whole=True, whole_across=True)]
     for bar in range(bars):
         begin, below = low + bar * width, 0
@@ -111,7 +131,7 @@ def histogram(
             below += count
     described = ", ".join(f"{sum(counts.values()):,} {name}" for name, counts in stacks)
     legend = [name for name, _ in stacks] if len(stacks) > 1 else []
-    return _svg(title, f"{described}; from {min(values)} to {max(values)} {x_name}", "".join(body), legend)
+    return figure(title, f"{described}; from {min(values)} to {max(values)} {x_name}", "".join(body), legend)
 
 
 def bins(title: str, x_name: str, counted: Sequence[tuple[str, str, int]]) -> str:
@@ -124,17 +144,17 @@ def bins(title: str, x_name: str, counted: Sequence[tuple[str, str, int]]) -> st
     """
     if not any(count for *_, count in counted):
         return nothing(title)
-    across = Axis(-0.5, len(counted) - 0.5, _LEFT, WIDTH - _RIGHT)
-    up = Axis(*_span(0.0, max(count for *_, count in counted)), HEIGHT - _BOTTOM, _TOP)
-    body = [_up(up, whole=True), _across(across, HEIGHT - _BOTTOM, x_name, [])]
+    across = Axis(-0.5, len(counted) - 0.5, LEFT, WIDTH - RIGHT)
+    up = Axis(*_span(0.0, max(count for *_, count in counted)), HEIGHT - BOTTOM, TOP)
+    body = [up_axis(up, whole=True), across_axis(across, HEIGHT - BOTTOM, x_name, [])]
     every = -(-len(counted) // _LABELS)
     for at, (short, label, count) in enumerate(counted):
         if count:
             body.append(_bar(at, 1, 0, count, 1, f"{label} {x_name}: {count:,}", across, up))
         if at % every == 0:
-            body.append(_label(across.place(at), HEIGHT - _BOTTOM, short))
+            body.append(tick_label(across.place(at), HEIGHT - BOTTOM, short))
     described = f"{sum(count for *_, count in counted):,} in {len(counted)} bars"
-    return _svg(title, described, "".join(body), [])
+    return figure(title, described, "".join(body), [])
 
 
 def levels(title: str, x_name: str, rows: Sequence[tuple[str, float]]) -> str:
@@ -142,16 +162,16 @@ def levels(title: str, x_name: str, rows: Sequence[tuple[str, float]]) -> str:
     if not rows or max(value for _, value in rows) <= 0:
         return nothing(title)
     drawn = rows[:ROWS]
-    height = _TOP + 20 * len(drawn) + _BOTTOM
-    across = Axis(0.0, max(value for _, value in rows), _LEFT + 44, WIDTH - _RIGHT)
-    body = [_across(across, height - _BOTTOM, x_name, across.ticks)]
+    height = TOP + 20 * len(drawn) + BOTTOM
+    across = Axis(0.0, max(value for _, value in rows), LEFT + 44, WIDTH - RIGHT)
+    body = [across_axis(across, height - BOTTOM, x_name, across.ticks)]
     for number, (name, value) in enumerate(drawn):
-        top = _TOP + 20 * number
-        place = f'x="{_LEFT + 44}" y="{top}" width="{across.place(value) - _LEFT - 44:.1f}" height="16"'
-        tip = _tip(f"{name}: {_number(value)} {x_name}")
+        top = TOP + 20 * number
+        place = f'x="{LEFT + 44}" y="{top}" width="{across.place(value) - LEFT - 44:.1f}" height="16"'
+        tip = tooltip(f"{name}: {short_number(value)} {x_name}")
         body.append(_row_name(name, top) + f'<rect class="bar c1" {place}>{tip}</rect>')
-    described = ", ".join(f"{name} {_number(value)}" for name, value in drawn)
-    return _svg(title, described, "".join(body), [], height)
+    described = ", ".join(f"{name} {short_number(value)}" for name, value in drawn)
+    return figure(title, described, "".join(body), [], height)
 
 
 def strips(title: str, x: Values, rows: Sequence[tuple[str, Values]]) -> str:
@@ -160,16 +180,16 @@ def strips(title: str, x: Values, rows: Sequence[tuple[str, Values]]) -> str:
     if not rows or not places or max(places) <= 0:
         return nothing(title)
     drawn = rows[:ROWS]
-    height = _TOP + 20 * len(drawn) + _BOTTOM
-    across = Axis(0.0, max(places), _LEFT + 44, WIDTH - _RIGHT)
-    body = [_across(across, height - _BOTTOM, "seconds", across.ticks)]
+    height = TOP + 20 * len(drawn) + BOTTOM
+    across = Axis(0.0, max(places), LEFT + 44, WIDTH - RIGHT)
+    body = [across_axis(across, height - BOTTOM, "seconds", across.ticks)]
     for number, (name, values) in enumerate(drawn):
-        top = _TOP + 20 * number
+        top = TOP + 20 * number
         body.append(_row_name(name, top))
         body += _strip(name, top, [0.0, *(place or 0.0 for place in x)], values, across)
     means = [f"{name} {_mean(values):.0%} busy" for name, values in drawn]
     more = f"; {len(rows) - len(drawn)} more are not drawn" if len(rows) > len(drawn) else ""
-    return _svg(title, ", ".join(means) + more, "".join(body), [], height)
+    return figure(title, ", ".join(means) + more, "".join(body), [], height)
 
 
 def nothing(title: str) -> str:
@@ -224,7 +244,7 @@ def _dot(
         return ""
     kind = f"dot c{number}" if visible else "dot hidden"
     where = f'cx="{across.place(place):.1f}" cy="{up.place(value):.1f}"'
-    tip = _tip(f"{name}: {_number(value)} at {_number(place)}")
+    tip = tooltip(f"{name}: {short_number(value)} at {short_number(place)}")
     return f'<circle class="{kind}" {where} r="3">{tip}</circle>'
 
 
@@ -232,7 +252,7 @@ def _bar(begin: int, width: int, low: int, high: int, number: int, tip: str, acr
     left, right = across.place(begin - 0.5), across.place(begin + width - 0.5)
     top, bottom = up.place(high), up.place(low)
     size = f'width="{max(1.0, right - left - 1):.1f}" height="{bottom - top:.1f}"'
-    return f'<rect class="bar c{number}" x="{left:.1f}" y="{top:.1f}" {size}>{_tip(tip)}</rect>'
+    return f'<rect class="bar c{number}" x="{left:.1f}" y="{top:.1f}" {size}>{tooltip(tip)}</rect>'
 
 
 def _strip(name: str, top: int, edges: Sequence[float], values: Values, across: Axis) -> list[str]:
@@ -244,14 +264,14 @@ def _strip(name: str, top: int, edges: Sequence[float], values: Values, across: 
         at += len(stretch)
         if shade is None:
             continue
-        tip = f"{name}: {_mean(stretch):.0%} busy until {_number(edges[at])} s"
+        tip = f"{name}: {_mean(stretch):.0%} busy until {short_number(edges[at])} s"
         place = f'x="{left:.1f}" y="{top}" width="{right - left:.1f}" height="16"'
-        pieces.append(f'<rect class="shade s{shade}" {place}>{_tip(tip)}</rect>')
+        pieces.append(f'<rect class="shade s{shade}" {place}>{tooltip(tip)}</rect>')
     return pieces
 
 
 def _row_name(name: str, top: int) -> str:
-    return f'<text class="tick end" x="{_LEFT + 38}" y="{top + 13}">{escape(_short(name))}</text>'
+    return f'<text class="tick end" x="{LEFT + 38}" y="{top + 13}">{escape(_short(name))}</text>'
 
 
 def _shade(value: float | None) -> int | None:
@@ -260,35 +280,42 @@ def _shade(value: float | None) -> int | None:
 
 def _axes(across: Axis, up: Axis, x_name: str, *, whole: bool, whole_across: bool) -> str:
     ticks = [tick for tick in across.ticks if tick == int(tick) or not whole_across]
-    return _up(up, whole=whole) + _across(across, HEIGHT - _BOTTOM, x_name, ticks)
+    return up_axis(up, whole=whole) + across_axis(across, HEIGHT - BOTTOM, x_name, ticks)
 
 
-def _up(up: Axis, *, whole: bool) -> str:
+def up_axis(up: Scale, *, whole: bool) -> str:
+    """The vertical axis: a line across for each tick, with its number."""
     marks = []
     for tick in up.ticks:
         if whole and tick != int(tick):
             continue
         y = up.place(tick)
         marks.append(
-            f'<path class="grid" d="M{_LEFT} {y:.1f}H{WIDTH - _RIGHT}"/>'
-            f'<text class="tick end" x="{_LEFT - 6}" y="{y + 4:.1f}">{_number(tick)}</text>'
+            f'<path class="grid" d="M{LEFT} {y:.1f}H{WIDTH - RIGHT}"/>'
+            f'<text class="tick end" x="{LEFT - 6}" y="{y + 4:.1f}">{short_number(tick)}</text>'
         )
     return "".join(marks)
 
 
-def _across(across: Axis, y: float, name: str, ticks: Sequence[float]) -> str:
+def across_axis(
+    across: Scale, y: float, name: str, ticks: Sequence[float], text: Callable[[float], str] | None = None
+) -> str:
+    """The horizontal axis at ``y`` with its name; ``text`` writes its numbers."""
+    text = text or short_number
     marks = [f'<path class="axis" d="M{across.start} {y}H{across.end}"/>']
-    marks += [_label(across.place(tick), y, _number(tick)) for tick in ticks]
+    marks += [tick_label(across.place(tick), y, text(tick)) for tick in ticks]
     middle = (across.start + across.end) / 2
     marks.append(f'<text class="tick middle" x="{middle:.0f}" y="{y + 30}">{escape(name)}</text>')
     return "".join(marks)
 
 
-def _label(x: float, y: float, text: str) -> str:
+def tick_label(x: float, y: float, text: str) -> str:
+    """Text below a place of a horizontal axis."""
     return f'<text class="tick middle" x="{x:.1f}" y="{y + 15}">{escape(text)}</text>'
 
 
-def _svg(title: str, described: str, body: str, legend: Sequence[str], height: int = HEIGHT) -> str:
+def figure(title: str, described: str, body: str, legend: Sequence[str], height: int = HEIGHT) -> str:
+    """A plot with its title and legend; ``described`` is read to those who don't see, ``body`` is SVG."""
     keys = "".join(
         f'<span><i class="key c{number}"></i>{escape(name)}</span>' for number, name in enumerate(legend, 1)
     )
@@ -299,7 +326,8 @@ def _svg(title: str, described: str, body: str, legend: Sequence[str], height: i
     )
 
 
-def _tip(text: str) -> str:
+def tooltip(text: str) -> str:
+    """What a mark says when it is pointed at."""
     return f"<title>{escape(text)}</title>"
 
 
@@ -307,7 +335,7 @@ def _short(name: str) -> str:
     return name if len(name) <= 14 else name[:13] + "…"
 
 
-def _number(value: float) -> str:
+def short_number(value: float) -> str:
     """A number as an axis shows it."""
     if value == int(value) and abs(value) < 1e15:
         return f"{int(value):,}"

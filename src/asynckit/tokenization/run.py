@@ -93,20 +93,20 @@ def tokenize(
     """
     folder = output_folder(config)
     sources = _sources(inputs, config, folder)
-    job = Job(model, config, sources)
-    tokenizer = Worker(job).tokenizer_record
+    worker = Worker(Job(model, config, sources))
+    tokenizer = worker.tokenizer_record
     with Journal.open(folder, _plan(sources, tokenizer, options), overwrite=overwrite) as journal:
         if journal.complete:
             return Summary(folder, read_manifest(folder), None, 0, 0)
         with sigterm_as_interrupt():
             try:
-                worker, progress = _make(job, journal, ray, quiet=quiet)
+                worker, progress = _make(worker, journal, ray, quiet=quiet)
             except KeyboardInterrupt:
                 raise Interrupted(
                     "stopped; what was finished is kept", mend="run the same command again to go on"
                 ) from None
         _refuse_changed(sources, _sources(inputs, config, folder))
-        manifest = close_output(journal, job.sources, worker, tokenizer, options)
+        manifest = close_output(journal, sources, worker, tokenizer, options)
     return Summary(folder, manifest, progress.seconds, progress.worked_bytes, progress.worked_tokens)
 
 
@@ -134,11 +134,15 @@ def _plan(
     return as_read
 
 
-def _make(job: Job, journal: Journal, ray: RayConfig, *, quiet: bool) -> tuple[Worker, TokenizingProgress]:
+def _make(
+    worker: Worker, journal: Journal, ray: RayConfig, *, quiet: bool
+) -> tuple[Worker, TokenizingProgress]:
     """Make all shards, with another encoder from the beginning wherever one turns out to be wrong."""
+    job = worker.job
     avoid = journal.avoided
     while True:
-        worker = Worker(dataclasses.replace(job, avoid=avoid))
+        if avoid:
+            worker = Worker(dataclasses.replace(job, avoid=avoid))
         name = worker.encoder.name
         journal.begin_encoder(name, avoid)
         progress = TokenizingProgress(total_weight(job.sources), quiet=quiet)
