@@ -14,7 +14,6 @@ from asynckit.bench.outputs import buffers, copy_into, identical, same, snapshot
 from asynckit.bench.results import Timing
 
 _LONG_ENOUGH = 1e-3  # seconds of calls, next to which what waiting costs is small
-_MOST_CALLS = 1000
 _MOST_UNSEEN = 0.25  # share of the wall clock's time that events may miss
 _MOST_OUTRUN = 0.1  # share of repetitions
 _TRIES = 3
@@ -90,7 +89,7 @@ def on_another_stream(device: Gpu, work: Work) -> str:
     """
     running = Eager(work)
     wall, _ = _both(device, running.ready(1))
-    calls = min(_MOST_CALLS, work.most_calls, max(1, math.ceil(_LONG_ENOUGH / max(wall, 1e-9))))
+    calls = min(running.most_calls, max(1, math.ceil(_LONG_ENOUGH / max(wall, 1e-6))))
     shares = []
     for _ in range(_TRIES):
         idle, _ = _both(device, _nothing)
