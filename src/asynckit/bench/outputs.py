@@ -1,0 +1,103 @@
+"""What functions take and return, compared and copied: tensors, arrays and numbers, nested at will."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+_PLAIN = (bool, int, float, complex, str, bytes)
+
+
+def leaves(value: Any) -> Iterator[Any]:
+    """Every tensor, array, number and text in ``value``; what else there is says nothing and is left out."""
+    if isinstance(value, Mapping):
+        for each in value.values():
+            yield from leaves(each)
+    elif isinstance(value, list | tuple):
+        for each in value:
+            yield from leaves(each)
+    elif isinstance(value, (*_PLAIN, np.ndarray, np.generic)) or is_tensor(value):
+        yield value
+
+
+def is_tensor(value: Any) -> bool:
+    """Whether it is torch's, without importing torch: who has a tensor has imported it."""
+    return hasattr(value, "data_ptr") and hasattr(value, "copy_")
+
+
+def buffers(value: Any) -> list[Any]:
+    """The leaves that can be written to: tensors and arrays."""
+    return [each for each in leaves(value) if is_tensor(each) or isinstance(each, np.ndarray)]
+
+
+def snapshot(value: Any) -> list[Any]:
+    """The leaves as they are now, whatever becomes of their buffers."""
+    return [_copy(each) for each in leaves(value)]
+
+
+def _copy(leaf: Any) -> Any:
+    if is_tensor(leaf):
+        return leaf.detach().clone()
+    return leaf.copy() if isinstance(leaf, np.ndarray) else leaf
+
+
+def same(left: list[Any], right: list[Any]) -> bool:
+    """Whether two snapshots are equal, floating-point numbers as nearly as their precision allows."""
+    return len(left) == len(right) and all(map(_close, left, right))
+
+
+def identical(left: list[Any], right: list[Any]) -> bool:
+    """Whether two snapshots are equal to the bit."""
+    return len(left) == len(right) and all(map(_equal, left, right))
+
+
+def _equal(left: Any, right: Any) -> bool:
+    if is_tensor(left):
+        return is_tensor(right) and left.shape == right.shape and bool((_bits(left) == _bits(right)).all())
+    if isinstance(left, np.ndarray):
+        return isinstance(right, np.ndarray) and left.tobytes() == right.tobytes()
+    return bool(left == right)
+
+
+def _bits(tensor: Any) -> Any:
+    """NaN equals itself only as an integer."""
+    import torch
+
+    return tensor.contiguous().view(torch.uint8) if tensor.dim() else tensor.reshape(1).view(torch.uint8)
+
+
+def _close(left: Any, right: Any) -> bool:
+    if is_tensor(left):
+        return is_tensor(right) and _close_tensors(left, right)
+    if isinstance(left, np.ndarray) and left.dtype.kind in "fc":
+        return isinstance(right, np.ndarray) and left.shape == right.shape and bool(_near(left, right))
+    if isinstance(left, float | complex | np.inexact):
+        return isinstance(right, float | complex | np.inexact) and bool(_near(left, right))
+    return _equal(left, right)
+
+
+def _near(left: Any, right: Any) -> bool:
+    return np.allclose(left, right, rtol=1e-5, equal_nan=True)
+
+
+def _close_tensors(left: Any, right: Any) -> bool:
+    from torch.testing import assert_close
+
+    try:
+        assert_close(left, right, equal_nan=True)  # the tolerances are those of the dtype
+    except AssertionError:
+        return False
+    return True
+
+
+def copy_into(static: tuple[Any, ...], fresh: tuple[Any, ...]) -> None:
+    """Copy the tensors and arrays of ``fresh`` to the buffers of ``static``; numbers stay as they were.
+
+    Raises:
+        ValueError: they are not alike.
+    """
+    for to, source in zip(buffers(static), buffers(fresh), strict=True):
+        if is_tensor(to):
+            to.copy_(source)
+        else:
+            np.copyto(to, source)
