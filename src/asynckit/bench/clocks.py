@@ -163,7 +163,8 @@ def uncollected() -> "Iterator[None]":
 class EventWatch:
     """Events in the stream, which is blocked while the host launches, so that no gap between launches counts.
 
-    How long it has to be blocked is how long launching took at best before, and some more.
+    How long it has to be blocked is how long launching took at best before, and some more. So one watch is good
+    only for repetitions of as many calls, and the first of them is not blocked yet.
 
     Attributes:
         taken: repetitions that were timed while blocking.

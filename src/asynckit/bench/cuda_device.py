@@ -22,11 +22,11 @@ class CudaEvent:
     """An event in the stream that is current when it is recorded."""
 
     def __init__(self) -> None:
-        self._event = torch.cuda.Event(enable_timing=True)
+        self._event = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
 
     def record(self) -> None:
         """Put it behind the work that is in the current stream now."""
-        self._event.record()  # type: ignore[no-untyped-call]
+        self._event.record()
 
     def done(self) -> bool:
         """Whether the device has passed it."""
@@ -83,7 +83,7 @@ class CudaDevice:
         self._flushing.zero_()
 
     def peak_memory(self, act: Act) -> int | None:
-        """Run ``act`` and say how much memory of torch's allocator was taken at most; not that of flushing."""
+        """Run ``act`` and say how much of torch's memory was taken at most; not that of flushing."""
         self.synchronize()
         torch.cuda.reset_peak_memory_stats(self._index)
         act()

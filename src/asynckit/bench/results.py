@@ -94,7 +94,7 @@ class Ceilings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
 
     Attributes:
         flops_per_second: by dtype.
-        bytes_per_second: of memory, by copying what no cache holds.
+        bytes_per_second: of memory, by reading and copying what no cache holds.
     """
 
     flops_per_second: dict[str, float]

@@ -11,6 +11,7 @@ which times are alike.
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -191,9 +192,10 @@ def _start(device: Device, work: Work) -> None:
 
 
 def _time(device: Device, work: Work, config: BenchConfig) -> tuple[Timing, list[str]]:
-    running, watch = _parts(device, work, config.clock)
+    running, new_watch = _parts(device, work, config.clock)
     cold = config.cache == "cold"
-    calls = 1 if cold else _calls(running, watch, work.most_calls)
+    calls = 1 if cold else _calls(running, new_watch, work.most_calls)
+    watch = new_watch()
 
     def take() -> float:
         return watch.seconds(running.ready(calls), cold=cold) / calls
@@ -204,21 +206,22 @@ def _time(device: Device, work: Work, config: BenchConfig) -> tuple[Timing, list
     return timing, checks.after(watch, timing, config.relative_error)
 
 
-def _parts(device: Device, work: Work, clock: str) -> tuple[Running, Watch]:
-    """How the function is run, and what reads the time."""
+def _parts(device: Device, work: Work, clock: str) -> tuple[Running, Callable[[], Watch]]:
+    """How the function is run, and what makes a watch: a new one for each number of calls."""
     if clock == "host":
-        return Eager(work), HostWatch(device)
+        return Eager(work), partial(HostWatch, device)
     gpu = as_gpu(device, clock)
     if clock == "cupti":
-        return Eager(work), CuptiWatch(gpu)
-    return (Replayed(work, gpu) if clock == "graph" else Eager(work)), EventWatch(gpu)
+        return Eager(work), partial(CuptiWatch, gpu)
+    return (Replayed(work, gpu) if clock == "graph" else Eager(work)), partial(EventWatch, gpu)
 
 
-def _calls(running: Running, watch: Watch, most: int) -> int:
+def _calls(running: Running, new_watch: Callable[[], Watch], most: int) -> int:
     """How many calls a repetition needs so that the clock can tell how long it took."""
-    target = max(_RESOLUTIONS * watch.resolution, _SHORTEST)
     calls = 1
     while True:
+        watch = new_watch()
+        target = max(_RESOLUTIONS * watch.resolution, _SHORTEST)
         took = min(watch.seconds(running.ready(calls), cold=False) for _ in range(3))
         if took >= target or calls == most:
             return calls
@@ -228,10 +231,13 @@ def _calls(running: Running, watch: Watch, most: int) -> int:
 
 
 def _warm_up(take: Callable[[], float], device: Device, config: BenchConfig) -> int:
-    """Repeat until times are stable, or the time for it is over; how many repetitions that took."""
-    times: list[float] = []
+    """Repeat until times are stable, or the time for it is over; how many repetitions that took.
+
+    One at least: the first teaches an EventWatch.
+    """
     begin = device.now()
     end = begin + config.warmup_seconds * 1e9
+    times = [take()]
     while device.now() < end and len(times) < config.max_repetitions:
         times.append(take())
         settled = is_stable(np.array(times[-2 * WINDOW :]), config.relative_error)

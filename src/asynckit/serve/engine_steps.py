@@ -3,8 +3,8 @@
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import msgspec
@@ -12,6 +12,7 @@ import msgspec
 from asynckit.engine.protocol import InferenceEngine
 from asynckit.engine.request import Likeliest, Request, TokenEvent, TokenScore
 from asynckit.errors import AsynckitError, InputError, NoRoom, WorkFailed
+from asynckit.nvtx import Ranges, no_range
 from asynckit.serve.messages import (
     Adapter,
     Embed,
@@ -32,8 +33,6 @@ from asynckit.serve.messages import (
     encode,
 )
 from asynckit.serve.smaller import TOO_LARGE
-
-Ranges = Callable[[str], AbstractContextManager[object]]
 
 _CODES = {LoadAdapter: "adapter", UnloadAdapter: "adapter", UpdateWeights: "weights", Embed: "invalid"}
 
@@ -58,7 +57,7 @@ class EngineSteps:
         *,
         lora: bool = True,
         alone: bool = True,
-        ranges: Ranges = lambda _: nullcontext(),
+        ranges: Ranges = no_range,
     ) -> None:
         self._engine = engine
         self._adapters = {name: str(folder) for name, folder in adapters.items()}

@@ -5,16 +5,16 @@ nothing. A thread beside it keeps the tie to the supervisor and reports how long
 """
 
 import logging
-from contextlib import AbstractContextManager, nullcontext
 
 import msgspec
 import zmq
 
 from asynckit.engine.protocol import InferenceEngine
+from asynckit.nvtx import Ranges, ranges
 from asynckit.serve.adapters import given_adapters, register_all
 from asynckit.serve.assignment import Assignment
 from asynckit.serve.control_messages import Facts
-from asynckit.serve.engine_steps import EngineSteps, Ranges
+from asynckit.serve.engine_steps import EngineSteps
 from asynckit.serve.engines import load_engine
 from asynckit.serve.membership import Membership
 from asynckit.serve.messages import MOST_FRAME_BYTES, Stepped, ToWorker, decoder, encode
@@ -88,15 +88,4 @@ def _facts(engine: InferenceEngine) -> Facts:
 
 def _ranges(assignment: Assignment) -> Ranges:
     """Names what goes on in CUDA profiles, if that is asked for and there is CUDA."""
-    if not assignment.serve.nvtx or assignment.serve.engine == "simulated":
-        return _no_range
-    import torch
-
-    if not torch.cuda.is_available():
-        return _no_range
-    named: Ranges = torch.cuda.nvtx.range
-    return named
-
-
-def _no_range(_: str) -> AbstractContextManager[object]:
-    return nullcontext()
+    return ranges(wanted=assignment.serve.nvtx and assignment.serve.engine != "simulated")

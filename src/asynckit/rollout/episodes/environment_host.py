@@ -34,7 +34,7 @@ from typing import Any, NoReturn
 from asynckit.errors import AsynckitError, InputError
 from asynckit.parent import die_with_parent
 from asynckit.rollout.episodes.environments import ROLES, EnvironmentClass, load_environment
-from asynckit.rollout.scoring.user_function import describe
+from asynckit.user_code import describe
 
 _LONGEST_WAIT = 3600.0  # seconds; select() refuses what is too long for it
 

@@ -12,8 +12,8 @@ from typing import Any
 from asynckit.errors import ConfigError, InputError
 from asynckit.near_miss import did_you_mean
 from asynckit.rollout.prompting.prompts import Prompt
-from asynckit.rollout.scoring.user_function import import_object
 from asynckit.rollout.scoring.user_signature import VARIABLE, required_of, signature_of
+from asynckit.user_code import import_object
 
 BUILT_IN = {"calculator": "asynckit.rollout.episodes.calculator:Calculator"}
 OFFERED = ("ground_truth", "data_source", "extra_info", "messages", "seed")

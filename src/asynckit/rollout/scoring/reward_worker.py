@@ -17,7 +17,7 @@ from ray.exceptions import RayError, RayTaskError
 from asynckit.errors import AsynckitError, InputError
 from asynckit.rollout.scoring.reward_loading import load_reward
 from asynckit.rollout.scoring.rewards import Failure, Reward, RewardInput, Score, evaluate
-from asynckit.rollout.scoring.user_function import describe
+from asynckit.user_code import describe
 
 log = logging.getLogger(__name__)
 

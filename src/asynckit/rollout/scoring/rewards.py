@@ -11,7 +11,7 @@ from typing import Any
 
 from asynckit.errors import AsynckitError, InputError
 from asynckit.rollout.prompting.prompts import Prompt
-from asynckit.rollout.scoring.user_function import describe, one_line
+from asynckit.user_code import describe, one_line
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from asynckit.errors import InputError
-from asynckit.rollout.scoring.user_function import UserFunction, describe
+from asynckit.rollout.scoring.user_function import UserFunction
+from asynckit.user_code import describe
 
 OFFERED = ("response", "ground_truth", "solution_str")
 

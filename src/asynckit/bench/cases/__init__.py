@@ -1,0 +1,1 @@
+"""What ``asynckit bench-cuda`` can measure."""

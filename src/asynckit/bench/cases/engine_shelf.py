@@ -1,0 +1,109 @@
+"""The engine that several cases share: one at a time is loaded, and only when a case is measured."""
+
+import json
+import tempfile
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from asynckit.bench.subject import Subject
+from asynckit.engine.config import EngineConfig
+
+if TYPE_CHECKING:
+    from asynckit.engine.adapter_files import LayerSize
+    from asynckit.engine.engine import Engine
+
+ADAPTERS = 4
+RANK = 16
+
+
+class EngineShelf:
+    """Loads the engine of a subject with or without the arithmetic of adapters, and knows its adapters.
+
+    Args:
+        subject: must have weights.
+        config: of the engine; sizes of its cache and batch are this module's business.
+        kv_cache_tokens: that the cases need at most.
+        batch: sequences that they run at most.
+        seed: of the adapters' numbers.
+    """
+
+    def __init__(
+        self, subject: Subject, config: EngineConfig, *, kv_cache_tokens: int, batch: int, seed: int
+    ) -> None:
+        self._subject = subject
+        self._config = replace(config, kv_cache_tokens=kv_cache_tokens, max_running=batch)
+        self._seed = seed
+        self._engine: Engine | None = None
+        self._lora_compute: bool | None = None
+        self._folder: tempfile.TemporaryDirectory[str] | None = None
+
+    def engine(self, device: str, *, lora_compute: bool = True) -> "Engine":
+        """The engine, loaded anew where its adapters' arithmetic is to be the other way.
+
+        Raises:
+            AsynckitError: as :meth:`asynckit.engine.engine.Engine.load` does.
+        """
+        if self._engine is None or self._lora_compute != lora_compute:
+            self._drop()
+            self._engine = self._load(replace(self._config, device=device, lora_compute=lora_compute))
+            self._lora_compute = lora_compute
+        return self._engine
+
+    def close(self) -> None:
+        """Free the engine and the adapters' files."""
+        self._drop()
+        if self._folder:
+            self._folder.cleanup()
+            self._folder = None
+
+    def _load(self, config: EngineConfig) -> "Engine":
+        from asynckit.engine.engine import Engine
+
+        assert self._subject.local, "the suite leaves such cases out"
+        engine = Engine.load(config, self._subject.config, self._subject.local)
+        if self._folder is None:
+            self._folder = tempfile.TemporaryDirectory(prefix="asynckit-bench-")
+            for index in range(ADAPTERS):
+                _write_adapter(engine.adapters.layers, self._path(index), self._seed + index)
+        for index in range(ADAPTERS):
+            engine.adapters.register(adapter_name(index), self._path(index))
+        return engine
+
+    def _path(self, index: int) -> Path:
+        assert self._folder
+        return Path(self._folder.name) / adapter_name(index)
+
+    def _drop(self) -> None:
+        if self._engine:
+            self._engine.close()
+        self._engine = self._lora_compute = None
+
+
+def adapter_name(index: int) -> str:
+    """Of the adapter that the sequence of this number uses."""
+    return f"adapter-{index % ADAPTERS}"
+
+
+def _write_adapter(layers: Mapping[str, "LayerSize"], folder: Path, seed: int) -> None:
+    """An adapter of random numbers on every linear layer of the model."""
+    import torch
+    from safetensors.torch import save_file
+
+    generator = torch.Generator().manual_seed(seed)
+    weights = {}
+    for name, size in layers.items():
+        key = f"base_model.model.{name}.lora_"
+        weights[f"{key}A.weight"] = torch.randn(RANK, size.inputs, generator=generator) / 100
+        weights[f"{key}B.weight"] = torch.randn(size.outputs, RANK, generator=generator) / 100
+    folder.mkdir()
+    save_file(weights, folder / "adapter_model.safetensors")
+    config = {
+        "peft_type": "LORA",
+        "r": RANK,
+        "lora_alpha": 2 * RANK,
+        "target_modules": sorted({name.rpartition(".")[2] for name in layers}),
+        "fan_in_fan_out": any(size.transposed for size in layers.values()),
+    }
+    (folder / "adapter_config.json").write_text(json.dumps(config), encoding="utf-8")

@@ -1,0 +1,92 @@
+"""Anybody's function, and the set-up hook that makes its inputs.
+
+``--case module:function`` times ``function()``. ``--case module:function@hook`` times what the function does
+with the inputs that ``hook`` of the same module makes anew for each call, outside the time: a tuple of
+positional arguments, a dict of keyword arguments, or the only argument. A hook that takes an argument gets
+the device, ``cuda`` or ``cpu``.
+"""
+
+import inspect
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from asynckit.bench.cases.case import Case, Prepared
+from asynckit.errors import InputError
+from asynckit.user_code import import_object
+
+WHERE = "--case"
+
+
+def names_function(pattern: str) -> bool:
+    """Whether a ``--case`` names a function rather than cases of the suite."""
+    return ":" in pattern.split("@", maxsplit=1)[0]
+
+
+def function_case(pattern: str) -> Case:
+    """The case of ``module:function`` or ``module:function@hook``.
+
+    Raises:
+        InputError: one of them cannot be imported, is no function that can be timed, or needs other arguments
+            than it gets.
+    """
+    name, marked, hook_name = pattern.partition("@")
+    if marked and not hook_name:
+        raise InputError("names no set-up hook after @", where=pattern, mend="write module:function@hook")
+    function = _import(name)
+    hook = (
+        _import(hook_name if ":" in hook_name else f"{name.partition(':')[0]}:{hook_name}")
+        if marked
+        else None
+    )
+    if hook is None:
+        _check_call(function, name, (), "give a set-up hook that makes them: module:function@hook")
+    else:
+        _check_hook(hook, hook_name)
+    return Case(
+        name=name,
+        variant=f"@{hook_name}" if marked else "",
+        group="function",
+        make=partial(_make, function, hook),
+        parameters={"function": pattern},
+    )
+
+
+def _import(name: str) -> Callable[..., Any]:
+    found: Callable[..., Any] = import_object(name, ())
+    if inspect.iscoroutinefunction(found):
+        mend = "time a function that runs it to its end"
+        raise InputError("is async: calling it does not run it", where=name, mend=mend)
+    return found
+
+
+def _check_hook(hook: Callable[..., Any], name: str) -> None:
+    if not _takes(hook, 1):
+        _check_call(hook, name, (), "a hook takes nothing, or the device")
+
+
+def _check_call(function: Callable[..., Any], name: str, arguments: tuple[Any, ...], mend: str) -> None:
+    try:
+        inspect.signature(function).bind(*arguments)
+    except TypeError as error:
+        raise InputError(f"can't be called: {error}", where=name, mend=mend) from error
+    except ValueError:  # a function in C, which says nothing about its arguments
+        return
+
+
+def _takes(function: Callable[..., Any], count: int) -> bool:
+    """Whether so many positional arguments are needed or welcome."""
+    try:
+        inspect.signature(function).bind(*range(count))
+    except (TypeError, ValueError):
+        return False
+    return True
+
+
+def _make(function: Callable[..., Any], hook: Callable[..., Any] | None, device: str) -> Prepared:
+    if hook is None:
+        return Prepared(function)
+    prepare = partial(hook, device) if _takes(hook, 1) else hook
+    if not isinstance(prepare(), dict):
+        return Prepared(function, prepare)
+    return Prepared(lambda named: function(**named), prepare)
