@@ -192,7 +192,7 @@ def _start(device: Device, work: Work) -> None:
 
 
 def _time(device: Device, work: Work, config: BenchConfig) -> tuple[Timing, list[str]]:
-    running, new_watch = _parts(device, work, config.clock)
+    running, new_watch = parts(device, work, config.clock)
     cold = config.cache == "cold"
     calls = 1 if cold else _calls(running, new_watch, work.most_calls)
     watch = new_watch()
@@ -206,7 +206,7 @@ def _time(device: Device, work: Work, config: BenchConfig) -> tuple[Timing, list
     return timing, checks.after(watch, timing, config.relative_error)
 
 
-def _parts(device: Device, work: Work, clock: str) -> tuple[Running, Callable[[], Watch]]:
+def parts(device: Device, work: Work, clock: str) -> tuple[Running, Callable[[], Watch]]:
     """How the function is run, and what makes a watch: a new one for each number of calls."""
     if clock == "host":
         return Eager(work), partial(HostWatch, device)
