@@ -20,13 +20,14 @@ from dataclasses import dataclass
 from itertools import repeat
 from typing import TYPE_CHECKING, Any, Protocol
 
+from asynckit.bench.devices import Gpu
 from asynckit.bench.outputs import copy_into
 from asynckit.errors import DependencyError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from asynckit.bench.devices import Act, Device, Gpu
+    from asynckit.bench.devices import Act, Device
 
 _LONGEST_BLOCK = 0.2  # seconds; the launch queue of a GPU is full long before
 _SPARE_BLOCK = 50e-6
@@ -243,8 +244,6 @@ def as_gpu(device: "Device", clock: str) -> "Gpu":
     Raises:
         UsageError: it can't.
     """
-    from asynckit.bench.devices import Gpu
-
     if not isinstance(device, Gpu):
         raise UsageError(f"a {device.kind} has no clock {clock!r}", where="clock", mend="take clock=host")
     return device

@@ -38,7 +38,7 @@ class BenchConfig:
         default=1.0, metadata={"help": "at most, until a case's times are stable", "min": 0.0}
     )
     max_seconds: float = field(default=5.0, metadata={"help": "at most, for one case", "above": 0.0})
-    rounds: int = field(default=20, metadata={"help": "pairs of a comparison", "min": 4})
+    rounds: int = field(default=20, metadata={"help": "pairs of a comparison, at least", "min": 20})
     threshold: float = field(
         default=0.05, metadata={"help": "share by which slower is a regression", "min": 0.0}
     )

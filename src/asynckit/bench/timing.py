@@ -193,10 +193,15 @@ def _start(device: Device, work: Work) -> None:
     device.synchronize()
 
 
+<<<<<<< HEAD
 def _time(
     device: Device, running: Running, new_watch: Callable[[], Watch], config: BenchConfig
 ) -> tuple[Timing, list[str]]:
     """The timing, and what it shows against itself."""
+=======
+def _time(device: Device, work: Work, config: BenchConfig) -> tuple[Timing, list[str]]:
+    running, new_watch = parts(device, work, config.clock)
+>>>>>>> h/compare
     cold = config.cache == "cold"
     calls = 1 if cold else _calls(device, running, new_watch)
     watch = new_watch()
@@ -210,7 +215,7 @@ def _time(
     return timing, checks.after(watch, timing, config.relative_error)
 
 
-def _parts(device: Device, work: Work, clock: str) -> tuple[Running, Callable[[], Watch]]:
+def parts(device: Device, work: Work, clock: str) -> tuple[Running, Callable[[], Watch]]:
     """How the function is run, and what makes a watch: a new one for each number of calls."""
     if clock == "host":
         return Eager(work), partial(HostWatch, device)
