@@ -193,15 +193,10 @@ def _start(device: Device, work: Work) -> None:
     device.synchronize()
 
 
-<<<<<<< HEAD
 def _time(
     device: Device, running: Running, new_watch: Callable[[], Watch], config: BenchConfig
 ) -> tuple[Timing, list[str]]:
     """The timing, and what it shows against itself."""
-=======
-def _time(device: Device, work: Work, config: BenchConfig) -> tuple[Timing, list[str]]:
-    running, new_watch = parts(device, work, config.clock)
->>>>>>> h/compare
     cold = config.cache == "cold"
     calls = 1 if cold else _calls(device, running, new_watch)
     watch = new_watch()
