@@ -120,7 +120,7 @@ def measure(
     on = choose_device(config.device) if device is None or isinstance(device, str) else device
     config = replace(config, clock=_clock(config.clock, on))
     work = Work(function, setup)
-    running, new_watch = _parts(on, work, config.clock)
+    running, new_watch = parts(on, work, config.clock)
     _start(on, work)
     memory = on.peak_memory(Eager(work).ready(1))
     doubts = [*checks.before(on, work, config.clock), *checks.wrong(work, check)]

@@ -85,7 +85,7 @@ def distribution(row: Row) -> str:
     unit = unit_of(timing.median)
     labels = [seconds(low + at * width, unit).removesuffix(f" {unit}") for at in range(_BARS + 1)]
     labels[-1] += "+"
-    return bins(title, f"{unit} per call", list(zip(labels, counts, strict=True)))
+    return bins(title, f"{unit} per call", list(zip(labels, labels, counts, strict=True)))
 
 
 def _at_roof(row: Row) -> Point:
