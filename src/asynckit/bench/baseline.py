@@ -157,7 +157,7 @@ def _not_comparable(before: Row, after: Row) -> str:
     for row, when in ((before, "before"), (after, "now")):
         if row.timing is None:
             return f"not measured {when}: {row.reason}"
-        if min(row.timing.low, *row.timing.samples) <= 0:
+        if min((row.timing.low, *row.timing.samples)) <= 0:
             return f"has a time of 0 {when}"
     if changed := list(_changed(before.parameters, after.parameters)):
         return "not the same case: " + ", ".join(changed)

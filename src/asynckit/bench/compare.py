@@ -9,7 +9,7 @@ widened where successive ratios resemble each other, and the verdict follows fro
             1/1.05          1          1.05
     FASTER    |             |            |           all of it below 1
               |    [-------------]       |  SAME     all of it inside
-              |             |     [------------]     SLOWER, all of it above 1
+              |             |     [------------]      SLOWER: all of it above 1
          [-----------------------------]             UNSURE
 
 The rounds are looked at a few times, each time after twice as many, until nothing is left open. More looks
@@ -26,7 +26,7 @@ from asynckit.bench.statistics import Interval, Samples, ratio_interval
 
 FEWEST_ROUNDS = 20  # ten ratios: the bootstrap of fewer is too sure of itself
 SAME_WITHIN = 0.05  # share by which two sides may differ and still be the same
-_LOOKS = 4
+_LOOKS = 5
 _MOST_ALIKE = 0.95
 
 

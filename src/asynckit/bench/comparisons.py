@@ -137,7 +137,7 @@ def raise_on_regression(report: ComparisonReport) -> None:
         named = ", ".join(f"{each.key} ({_slower(each)})" for each in found)
         count = "1 case is" if len(found) == 1 else f"{len(found)} cases are"
         raise RegressionFound(
-            f"{count} slower than {report.before} by more than {report.threshold:.4g}: {named}",
+            f"{count} slower than {report.before} by more than {100 * report.threshold:.4g} %: {named}",
             where=f"--threshold {report.threshold:g}",
             mend="see the intervals above; a higher --threshold tolerates more",
         )

@@ -1,7 +1,8 @@
 """Two sides that take turns, round by round, until :mod:`asynckit.bench.compare` leaves nothing open."""
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from typing import Protocol
 
 import numpy as np
 
@@ -9,10 +10,35 @@ from asynckit.bench.compare import confidence_of_look, is_settled, looks, ratio_
 from asynckit.bench.comparisons import Comparison, ComparisonReport, judged, unjudged
 from asynckit.bench.config import BenchConfig
 from asynckit.bench.statistics import Interval
-from asynckit.bench.workbench import Side
+from asynckit.bench.side_messages import Opened
 from asynckit.errors import WorkFailed
 
 Told = Callable[[str, int], None]
+
+
+class Side(Protocol):
+    """What a comparison needs of either side."""
+
+    @property
+    def name(self) -> str:
+        """As it is called in the report."""
+
+    @property
+    def keys(self) -> Sequence[str]:
+        """Of its cases."""
+
+    @property
+    def device(self) -> str:
+        """``cuda`` or ``cpu``."""
+
+    def open(self, key: str) -> Opened:
+        """Prepare a case, close the one before, and warm up."""
+
+    def seconds(self) -> float:
+        """Time one round of the open case: seconds per call."""
+
+    def close(self) -> None:
+        """Free what it holds."""
 
 
 def compare_sides(

@@ -107,7 +107,7 @@ class RemoteSide:
             raise self._died() from None
         reply = msgspec.json.decode(self._line(time.monotonic() + seconds, seconds), type=Reply)
         if isinstance(reply, Failed):
-            raise _as_error(reply)
+            raise _as_error(reply, self.name)
         assert isinstance(reply, answer)
         return reply
 
@@ -152,7 +152,9 @@ def _environment() -> dict[str, str]:
     return {**_ENVIRONMENT, **os.environ, "PYTHONPATH": paths}
 
 
-def _as_error(failed: Failed) -> AsynckitError:
+def _as_error(failed: Failed, side: str) -> AsynckitError:
+    """The error, with the side that it is of: the other one may be well."""
     kind = getattr(errors, failed.kind, WorkFailed)
     assert issubclass(kind, AsynckitError)
-    return kind(failed.message, where=failed.where, mend=failed.mend)
+    where = failed.where if failed.where == side else f"{side}: {failed.where}".removesuffix(": ")
+    return kind(failed.message, where=where, mend=failed.mend)

@@ -1,9 +1,8 @@
 """One side of a comparison: its cases, of which one at a time is prepared, warm, and timed round by round."""
 
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -20,31 +19,6 @@ if TYPE_CHECKING:
 
 ROUND_SECONDS = 0.02  # of repetitions in a round: short, so that both sides meet the same machine
 _NO_TIME = 1e-9  # seconds
-
-
-class Side(Protocol):
-    """What a comparison needs of either side."""
-
-    @property
-    def name(self) -> str:
-        """As it is called in the report."""
-
-    @property
-    def keys(self) -> Sequence[str]:
-        """Of its cases."""
-
-    @property
-    def device(self) -> str:
-        """``cuda`` or ``cpu``."""
-
-    def open(self, key: str) -> Opened:
-        """Prepare a case, close the one before, and warm up."""
-
-    def seconds(self) -> float:
-        """Time one round of the open case: seconds per call."""
-
-    def close(self) -> None:
-        """Free what it holds."""
 
 
 class Workbench:
@@ -127,8 +101,9 @@ class Workbench:
         return Opened(doubts=measured.doubts)
 
     def _round(self) -> float:
-        taken, end = [self._take()], time.perf_counter() + ROUND_SECONDS
-        while time.perf_counter() < end:
+        end = self._on.now() + ROUND_SECONDS * 1e9
+        taken = [self._take()]
+        while self._on.now() < end:
             taken.append(self._take())
         return float(np.median(taken))
 
