@@ -20,6 +20,10 @@ COMMANDS = {
     "rollout": ("asynckit.commands.rollout", "Generate and score responses asynchronously on Ray."),
     "serve": ("asynckit.commands.serve", "Serve a model and its LoRA adapters as OpenAI does."),
     "tokenize": ("asynckit.commands.tokenize", "Turn text into token shards that a trainer can memory-map."),
+    "bench-cuda": (
+        "asynckit.commands.bench_cuda",
+        "Time GPU kernels and models, and say how sure.",
+    ),
     "runs": ("asynckit.commands.runs", "List, show, audit and export what rollout left behind."),
     "tokens": ("asynckit.commands.tokens", "Inspect, verify and count what tokenize left behind."),
     "config": ("asynckit.commands.config", "Show the resolved configuration."),

@@ -136,6 +136,11 @@ def print_for_people(*parts: "RenderableType") -> None:
         out.print(part)
 
 
+def print_json_text(document: str) -> None:
+    """Print a JSON document that is text already, likewise."""
+    sys.stdout.write(quiet_json(document).rstrip("\n") + "\n")
+
+
 def print_note(text: str) -> None:
     """Print one line for the person, on stderr."""
     sys.stderr.write(text + "\n")

@@ -164,8 +164,21 @@ def choose_device(name: str) -> Device:
         return CudaDevice()
     if name == "auto":
         return CpuDevice()
-    problem, mend = why_no_cuda(torch.version.cuda, os.environ.get("CUDA_VISIBLE_DEVICES"), _has_driver())
+    problem, mend = _why_not()
     raise DependencyError(problem, where="--device cuda", mend=mend)
+
+
+def why_cpu() -> str:
+    """Why ``auto`` takes the CPU; empty where it takes a GPU."""
+    import torch
+
+    return "" if torch.cuda.is_available() else _why_not()[0]
+
+
+def _why_not() -> tuple[str, str]:
+    import torch
+
+    return why_no_cuda(torch.version.cuda, os.environ.get("CUDA_VISIBLE_DEVICES"), _has_driver())
 
 
 def why_no_cuda(built_for: str | None, visible: str | None, driver: bool) -> tuple[str, str]:
