@@ -32,6 +32,7 @@ ROOT = Path(__file__).parents[2]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
 ROLLOUT = (ROOT / "docs" / "rollout.md").read_text(encoding="utf-8")
 SERVE = (ROOT / "docs" / "serve.md").read_text(encoding="utf-8")
+BENCH = (ROOT / "docs" / "bench-cuda.md").read_text(encoding="utf-8")
 TOKENIZE = (ROOT / "docs" / "tokenize.md").read_text(encoding="utf-8")
 SERVE_API = (ROOT / "docs" / "serve-api.md").read_text(encoding="utf-8")
 
@@ -206,8 +207,8 @@ def a_trajectory() -> Trajectory:
 
 @pytest.mark.parametrize(
     ("name", "page"),
-    [("rollout", ROLLOUT), ("serve", SERVE), ("tokenize", TOKENIZE)],
-    ids=lambda name: name[:8],
+    [("rollout", ROLLOUT), ("serve", SERVE), ("tokenize", TOKENIZE), ("bench-cuda", BENCH)],
+    ids=["rollout", "serve", "tokenize", "bench-cuda"],
 )
 def test_the_page_of_a_command_has_every_flag(name: str, page: str) -> None:
     """Nobody has to read the code to find an option."""
@@ -305,6 +306,15 @@ def test_the_asynchrony_page_has_every_setting_with_its_default() -> None:
         for part in fields(getattr(Root(), section)):
             text, default = shown[f"{section}.{part.name}"], getattr(getattr(Root(), section), part.name)
             assert default is None or text.strip("`") == as_on_a_page(default)
+
+
+def test_the_bench_page_has_every_setting_with_its_default() -> None:
+    """And none that is not there any more."""
+    shown = dict(re.findall(r"^\| `bench\.(\w+)` \| ([^|]+) \|", BENCH, re.MULTILINE))
+    values = Root().bench
+    assert shown == {part.name: shown[part.name] for part in fields(values)}
+    for part in fields(values):
+        assert shown[part.name].strip("`") == as_on_a_page(getattr(values, part.name)), part.name
 
 
 def test_the_serve_page_has_every_setting_with_its_default() -> None:
