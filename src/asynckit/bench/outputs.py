@@ -57,7 +57,7 @@ def _equal(left: Any, right: Any) -> bool:
     if is_tensor(left):
         return bool((_bits(left) == _bits(right)).all())
     if isinstance(left, np.ndarray):
-        return left.tobytes() == right.tobytes()
+        return bool(left.tobytes() == right.tobytes())
     return repr(left) == repr(right)  # NaN equals itself in writing only
 
 
