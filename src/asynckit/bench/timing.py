@@ -229,8 +229,9 @@ def _calls(device: Device, running: Running, new_watch: Callable[[], Watch]) -> 
     while True:
         watch = new_watch()
         target = max(_RESOLUTIONS * watch.resolution, _SHORTEST)
+        act = running.ready(calls)
         begin = device.now()
-        took = watch.seconds(running.ready(calls), cold=False)
+        took = watch.seconds(act, cold=False)
         if device.now() - begin > _LONGEST * 1e9 or calls == most:
             return calls
         took = min(took, *(watch.seconds(running.ready(calls), cold=False) for _ in range(2)))
