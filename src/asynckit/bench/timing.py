@@ -48,7 +48,7 @@ MOST_SAMPLES = 2000  # that a Timing keeps
 _RESOLUTIONS = 1000  # of the clock, that a repetition should last
 _SHORTEST = 20e-6  # seconds of a repetition, whatever the clock
 _FEWEST = 3  # repetitions, however slow
-_LONGEST = 0.05  # seconds of a repetition, beyond which it gets no more calls
+_LONGEST = 0.05  # seconds of the host for a repetition, beyond which it gets no more calls
 _A_WHILE = 0.1  # seconds; noise comes in stretches of milliseconds
 _GROWTH = 1.25  # of the count between two looks at the interval: each look is a chance to stop on luck
 
@@ -229,9 +229,13 @@ def _calls(device: Device, running: Running, new_watch: Callable[[], Watch]) -> 
     while True:
         watch = new_watch()
         target = max(_RESOLUTIONS * watch.resolution, _SHORTEST)
+        act = running.ready(calls)
         begin = device.now()
-        took = min(watch.seconds(running.ready(calls), cold=False) for _ in range(3))
-        if took >= target or calls == most or device.now() - begin > 3e9 * _LONGEST:
+        took = watch.seconds(act, cold=False)
+        if device.now() - begin > _LONGEST * 1e9 or calls == most:
+            return calls
+        took = min(took, *(watch.seconds(running.ready(calls), cold=False) for _ in range(2)))
+        if took >= target:
             return calls
         # At most tenfold: a short repetition says little about a long one.
         wanted = calls * min(10.0, 1.1 * target / took) if took > 0 else calls * 10.0

@@ -73,14 +73,13 @@ def test_the_clock_of_the_cpu_resolves_microseconds() -> None:
     assert 0 < CpuDevice().host_resolution() < 1e-5
 
 
-def test_a_cpu_flushes_and_runs_what_it_is_given() -> None:
+def test_a_cpu_flushes_and_names_nothing() -> None:
     """Flushing, ranges and the look at memory work without CUDA."""
-    device, ran = CpuDevice(), list[int]()
+    device = CpuDevice()
     device.flush()
     device.synchronize()
     with device.range("{name}"):
-        assert device.peak_memory(lambda: ran.append(1)) is None
-    assert ran == [1]
+        assert device.peak_memory(pytest.fail) is None
 
 
 def test_timing_comes_without_what_gpu_machines_lack() -> None:
