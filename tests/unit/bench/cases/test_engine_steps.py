@@ -7,8 +7,10 @@ from transformers import AutoModelForCausalLM
 
 from asynckit.bench.cases.case import Case, Prepared
 from asynckit.bench.cases.decoding import WINDOW, Decoding
-from asynckit.bench.cases.engine_shelf import ADAPTERS, EngineShelf
+from asynckit.bench.cases.engine_shelf import EngineShelf
 from asynckit.bench.cases.engine_steps import cache_tokens, prompt_tokens
+from asynckit.bench.config import BenchConfig
+from asynckit.bench.running import run_case
 from asynckit.bench.subject import NO_WEIGHTS, Subject, find_subject
 from asynckit.bench.suite import Suite
 from asynckit.engine.config import EngineConfig
@@ -97,8 +99,7 @@ def test_adapters_are_computed_only_where_they_are_on(suite: Suite) -> None:
     found = {kind: tokens(case, 6) for kind, case in cases.items()}
     assert found["off"] == found["skipped"]
     assert found["off"] != found["on"]
-    loaded = engine_of(suite, lora_compute=False).adapters.statistics()
-    assert loaded.resident == ADAPTERS
+    assert engine_of(suite, lora_compute=False).adapters.statistics().resident == 4
 
 
 @pytest.mark.parametrize("source", ["memory", "files"])
@@ -161,7 +162,7 @@ def test_an_engine_that_does_something_else_is_found_out(tiny_subject: Subject) 
     """A timing of anything but a decode step would be a wrong number."""
     config = EngineConfig(dtype="float32", max_step_tokens=4, device="cpu")
     shelf = EngineShelf(tiny_subject, config, kv_cache_tokens=4096, batch=8, seed=0)
-    decoding = Decoding(shelf.engine("cpu"), 8, 33, adapted=False, seed=0)
+    decoding = Decoding(shelf.engine("cpu"), 8, 33, seed=0)
     with pytest.raises(WorkFailed, match="could not be brought to decode together"):
         decoding.ready()
     shelf.close()
@@ -172,9 +173,21 @@ def test_a_shelf_loads_again_after_it_was_closed(tiny_subject: Subject) -> None:
     shelf = EngineShelf(tiny_subject, EngineConfig(dtype="float32"), kv_cache_tokens=1024, batch=8, seed=0)
     first = shelf.engine("cpu")
     assert shelf.engine("cpu") is first
+    assert shelf.register(first) == shelf.register(first) == list(first.adapters.names())
     folder = Path(shelf._folder.name) if shelf._folder else None
     shelf.close()
     assert folder
     assert not folder.exists()
-    assert len(shelf.engine("cpu").adapters.names()) == ADAPTERS
+    assert len(shelf.register(shelf.engine("cpu"))) == 4
     shelf.close()
+
+
+def test_adapters_keep_to_the_engines_limits(tiny_subject: Subject, quick: BenchConfig) -> None:
+    """With fewer slots or lower ranks the adapters are fewer and lower."""
+    config = EngineConfig(dtype="float32", max_loras=2, max_lora_rank=4)
+    suite = Suite("cpu", lambda: tiny_subject, engine=config)
+    case = suite.cases(["lora on"])[0]
+    assert case.parameters["adapters"] == 2
+    assert case.parameters["rank"] == 4
+    assert run_case(case, "cpu", quick).timing
+    suite.close()
