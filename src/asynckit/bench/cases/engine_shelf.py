@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from asynckit.bench.subject import Subject
 from asynckit.engine.config import EngineConfig
+from asynckit.errors import AsynckitError
 
 if TYPE_CHECKING:
     from asynckit.engine.adapter_files import LayerSize
@@ -46,6 +47,7 @@ class EngineShelf:
         self.rank = min(_RANK, config.max_lora_rank)
         self._engine: Engine | None = None
         self._lora_compute: bool | None = None
+        self._refused: AsynckitError | None = None
         self._folder: tempfile.TemporaryDirectory[str] | None = None
 
     def engine(self, device: str, *, lora_compute: bool = True) -> "Engine":
@@ -54,6 +56,8 @@ class EngineShelf:
         Raises:
             AsynckitError: as :meth:`asynckit.engine.engine.Engine.load` does.
         """
+        if self._refused:  # a model that can't be run is not read again for every case
+            raise self._refused
         if self._engine is None or self._lora_compute != lora_compute:
             self._drop()
             self._engine = self._load(replace(self._config, device=device, lora_compute=lora_compute))
@@ -88,7 +92,11 @@ class EngineShelf:
         from asynckit.engine.engine import Engine
 
         assert self._subject.local, "the suite leaves such cases out"
-        return Engine.load(config, self._subject.config, self._subject.local)
+        try:
+            return Engine.load(config, self._subject.config, self._subject.local)
+        except AsynckitError as error:
+            self._refused = error
+            raise
 
     def _drop(self) -> None:
         if self._engine:

@@ -16,7 +16,7 @@ from asynckit.bench.suite import Suite
 from asynckit.engine.config import EngineConfig
 from asynckit.engine.engine import Engine
 from asynckit.engine.request import TokenEvent
-from asynckit.errors import InputError, ModelNotFound, WorkFailed
+from asynckit.errors import ConfigError, InputError, ModelNotFound, WorkFailed
 from asynckit.models.config import ModelConfig
 
 
@@ -166,6 +166,17 @@ def test_an_engine_that_does_something_else_is_found_out(tiny_subject: Subject) 
     with pytest.raises(WorkFailed, match="could not be brought to decode together"):
         decoding.ready()
     shelf.close()
+
+
+def test_a_model_that_cannot_run_is_tried_once(tiny_subject: Subject) -> None:
+    """All cases of it say why, and none loads it again."""
+    config = EngineConfig(max_model_len=10_000)
+    shelf = EngineShelf(tiny_subject, config, kv_cache_tokens=1024, batch=8, seed=0)
+    with pytest.raises(ConfigError, match="max_model_len") as first:
+        shelf.engine("cpu")
+    with pytest.raises(ConfigError) as second:
+        shelf.engine("cpu", lora_compute=False)
+    assert first.value is second.value
 
 
 def test_a_shelf_loads_again_after_it_was_closed(tiny_subject: Subject) -> None:
