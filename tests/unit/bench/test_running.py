@@ -1,5 +1,7 @@
 """From a case to its row, whatever the case does."""
 
+from dataclasses import replace
+
 import pytest
 
 from asynckit.bench.cases.case import Case, Prepared
@@ -7,7 +9,7 @@ from asynckit.bench.config import BenchConfig
 from asynckit.bench.counting import Counts
 from asynckit.bench.running import failed, profile_case, run_case
 from asynckit.bench.suite import Suite
-from asynckit.errors import InputError
+from asynckit.errors import InputError, UsageError
 
 
 class Recorded:
@@ -71,7 +73,7 @@ def test_what_the_machine_lacks_is_no_failure(quick: BenchConfig) -> None:
         (InputError("odd", mend="mend it"), "odd (mend it)"),
     ],
 )
-def test_a_failing_case_costs_its_row(quick: BenchConfig, error: Exception, told: str) -> None:
+def test_a_failing_case_costs_its_row(quick: BenchConfig, error: BaseException, told: str) -> None:
     """The row says what happened and where, and what was prepared is given back."""
     recorded = Recorded()
     recorded.error = error
@@ -90,6 +92,21 @@ def test_an_interrupt_stops_everything(quick: BenchConfig) -> None:
     with pytest.raises(KeyboardInterrupt):
         run_case(recorded.case(), "cpu", quick)
     assert recorded.closed
+
+
+def test_a_clock_that_the_device_lacks_is_no_failure_of_a_case(quick: BenchConfig) -> None:
+    """It is the same for every case, so the first one ends the command."""
+    with pytest.raises(UsageError, match="clock"):
+        run_case(Recorded().case(), "cpu", replace(quick, clock="events"))
+
+
+def test_what_a_case_prints_is_kept_off_stdout(quick: BenchConfig, capfd: pytest.CaptureFixture[str]) -> None:
+    """There may be one JSON document on stdout and nothing else."""
+    case = Case("made", "", "group", lambda _: Prepared(lambda: print("noise")))  # noqa: T201
+    assert run_case(case, "cpu", quick).timing
+    out, err = capfd.readouterr()
+    assert not out
+    assert "noise" in err
 
 
 def test_profiling_runs_a_case_once() -> None:

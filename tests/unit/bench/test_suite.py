@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -144,6 +145,20 @@ def test_works_without_ray_zeromq_and_omegaconf() -> None:
         "import asynckit.engine.engine\n"
     )
     subprocess.run([sys.executable, "-c", script], check=True, timeout=120)
+
+
+def test_the_page_has_every_case_and_group(suite: Suite) -> None:
+    """What can be typed after ``--case`` is explained."""
+    page = Path(__file__).parents[3].joinpath("docs", "bench-cases.md").read_text(encoding="utf-8")
+    cases = [case for family in FAMILIES for case in family.make(suite)]
+    for name in {case.name for case in cases} | {case.group for case in cases}:
+        assert f"`{name}`" in page
+
+
+def test_groups_are_those_of_the_rows(suite: Suite) -> None:
+    """What is drawn together can be asked for together."""
+    for case in suite.cases():
+        assert case.key in {each.key for each in suite.cases([case.group])}
 
 
 def test_functions_are_cases() -> None:

@@ -6,9 +6,9 @@ happens between the timed calls.
 """
 
 import random
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from asynckit.bench.cases.engine_shelf import adapter_name
 from asynckit.errors import WorkFailed
 
 if TYPE_CHECKING:
@@ -26,16 +26,18 @@ class Decoding:
         engine: with nothing in it.
         batch: sequences.
         prompt: tokens of each one's prompt.
-        adapted: whether each sequence uses an adapter.
+        adapters: that the sequences use in turn; none of them where it is empty.
         seed: of prompts and of sampling.
     """
 
-    def __init__(self, engine: "Engine", batch: int, prompt: int, *, adapted: bool, seed: int) -> None:
+    def __init__(
+        self, engine: "Engine", batch: int, prompt: int, *, adapters: Sequence[str] = (), seed: int
+    ) -> None:
         self._engine = engine
         self._batch = batch
-        self._adapted = adapted
+        self._adapters = adapters
         self._seed = seed
-        self._prompts = [random_prompt(engine, prompt, seed + index) for index in range(batch)]
+        self._prompts = [random_prompt(engine, prompt, f"decode {seed} {index}") for index in range(batch)]
         self._left = 0
 
     def ready(self) -> tuple[()]:
@@ -88,21 +90,21 @@ class Decoding:
 
         for index, prompt in enumerate(self._prompts):
             sampling = SamplingParams(seed=self._seed + index, max_tokens=max_tokens, ignore_eos=True)
-            adapter = adapter_name(index) if self._adapted else None
+            adapter = self._adapters[index % len(self._adapters)] if self._adapters else None
             self._engine.add(Request(_id(index), prompt, sampling, adapter=adapter))
 
 
-def prefill_request(engine: "Engine", tokens: int, seed: int) -> "Request":
-    """A prompt that the engine has not seen, of which one token is wanted."""
+def prefill_request(engine: "Engine", tokens: int, number: int) -> "Request":
+    """A prompt after which one token is wanted; other numbers give prompts that begin otherwise."""
     from asynckit.engine.config import SamplingParams
     from asynckit.engine.request import Request
 
     sampling = SamplingParams(max_tokens=1, ignore_eos=True)
-    return Request("prefill", random_prompt(engine, tokens, seed), sampling)
+    return Request("prefill", random_prompt(engine, tokens, f"prefill {number}"), sampling)
 
 
-def random_prompt(engine: "Engine", tokens: int, seed: int) -> tuple[int, ...]:
-    """Token ids at random."""
+def random_prompt(engine: "Engine", tokens: int, seed: str) -> tuple[int, ...]:
+    """Token ids at random; prompts of one seed begin alike, however long they are."""
     generator = random.Random(seed)  # noqa: S311 - reproducible
     return tuple(generator.choices(range(engine.capacity.vocabulary), k=tokens))
 

@@ -8,13 +8,12 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
-from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from asynckit.bench.cases.case import Case, Prepared
 from asynckit.bench.cases.decoding import LONGEST_RESPONSE, WINDOW, Decoding, drain, prefill_request
-from asynckit.bench.cases.engine_shelf import ADAPTERS, RANK, EngineShelf
+from asynckit.bench.cases.engine_shelf import EngineShelf
 from asynckit.bench.counting import Counts, decode_parts, prefill_parts, total, weight_update
 from asynckit.bench.prediction import ITEMSIZE
 from asynckit.bench.subject import NO_WEIGHTS, Subject
@@ -88,8 +87,8 @@ class EngineCases:
             return None
         context = self.prompt + WINDOW // 2
         parameters: dict[str, Any] = {"batch": batch, "context": context, "dtype": self.dtype}
-        if name == "lora":
-            parameters |= {"adapters": 0 if lora == "off" else min(batch, ADAPTERS), "rank": RANK}
+        if lora != "off" and self.shelf:
+            parameters |= {"adapters": min(batch, self.shelf.adapters), "rank": self.shelf.rank}
         computed = self.lora_compute and lora != "skipped"
         return Case(
             name=name,
@@ -145,13 +144,14 @@ class EngineCases:
 
     def _make_decode(self, batch: int, adapted: bool, computed: bool, device: str) -> Prepared:
         engine = self._engine(device, lora_compute=computed)
-        decoding = Decoding(engine, batch, self.prompt, adapted=adapted, seed=self.seed)
+        adapters = self.shelf.register(engine) if adapted and self.shelf else ()
+        decoding = Decoding(engine, batch, self.prompt, adapters=adapters, seed=self.seed)
         return Prepared(decoding.step, decoding.ready, decoding.close)
 
     def _make_prefill(self, tokens: int, device: str) -> Prepared:
         engine = self._engine(device, lora_compute=self.lora_compute)
-        seeds = count(self.seed)
-        setup = partial(_next_request, engine, tokens, seeds)
+        assert self.shelf
+        setup = partial(_next_request, engine, tokens, self.shelf.unseen)
         return Prepared(partial(_run, engine), setup, partial(drain, engine))
 
     def _make_update(self, source: str, device: str) -> Prepared:
@@ -173,8 +173,8 @@ def cache_tokens(device: str, longest: int, block_size: int) -> int:
     return max(max(BATCHES) * sequence, max(_PREFILLS[device]) + block_size)
 
 
-def _next_request(engine: "Engine", tokens: int, seeds: Iterator[int]) -> "Request":
-    return prefill_request(engine, tokens, next(seeds))
+def _next_request(engine: "Engine", tokens: int, unseen: Iterator[int]) -> "Request":
+    return prefill_request(engine, tokens, next(unseen))
 
 
 def _run(engine: "Engine", request: "Request") -> None:

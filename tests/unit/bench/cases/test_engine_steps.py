@@ -7,14 +7,16 @@ from transformers import AutoModelForCausalLM
 
 from asynckit.bench.cases.case import Case, Prepared
 from asynckit.bench.cases.decoding import WINDOW, Decoding
-from asynckit.bench.cases.engine_shelf import ADAPTERS, EngineShelf
+from asynckit.bench.cases.engine_shelf import EngineShelf
 from asynckit.bench.cases.engine_steps import cache_tokens, prompt_tokens
+from asynckit.bench.config import BenchConfig
+from asynckit.bench.running import run_case
 from asynckit.bench.subject import NO_WEIGHTS, Subject, find_subject
 from asynckit.bench.suite import Suite
 from asynckit.engine.config import EngineConfig
 from asynckit.engine.engine import Engine
 from asynckit.engine.request import TokenEvent
-from asynckit.errors import InputError, ModelNotFound, WorkFailed
+from asynckit.errors import ConfigError, InputError, ModelNotFound, WorkFailed
 from asynckit.models.config import ModelConfig
 
 
@@ -78,17 +80,21 @@ def test_beginning_again_costs_little(suite: Suite) -> None:
 
 
 def test_prefills_find_nothing_in_the_cache(suite: Suite) -> None:
-    """Every call computes all of its prompt."""
-    case = suite.cases(["prefill T=128"])[0]
-    prepared, engine = case.make("cpu"), engine_of(suite)
-    for _ in range(3):
-        before = engine.statistics()
-        call(prepared)
-        assert engine.statistics().prefilled_tokens == before.prefilled_tokens + 128
-        assert engine.statistics().steps == before.steps + 1
-        assert engine.statistics().prefix_hit_tokens == before.prefix_hit_tokens
+    """Every call computes its whole prompt: after decode steps, after shorter ones, and once more."""
+    engine = engine_of(suite)
+    for pattern in ("decode B=8", "prefill T=128", "prefill T=511", "prefill T=128"):
+        case = suite.cases([pattern])[0]
+        prepared = case.make("cpu")
+        for _ in range(3):
+            before = engine.statistics()
+            call(prepared)
+            after = engine.statistics()
+            if case.name == "prefill":
+                assert after.prefilled_tokens == before.prefilled_tokens + case.parameters["context"]
+                assert after.steps == before.steps + 1
+                assert after.prefix_hit_tokens == before.prefix_hit_tokens
+        prepared.close()
         assert not engine.has_work()
-    assert case.counts.tokens == 128
 
 
 def test_adapters_are_computed_only_where_they_are_on(suite: Suite) -> None:
@@ -97,8 +103,7 @@ def test_adapters_are_computed_only_where_they_are_on(suite: Suite) -> None:
     found = {kind: tokens(case, 6) for kind, case in cases.items()}
     assert found["off"] == found["skipped"]
     assert found["off"] != found["on"]
-    loaded = engine_of(suite, lora_compute=False).adapters.statistics()
-    assert loaded.resident == ADAPTERS
+    assert engine_of(suite, lora_compute=False).adapters.statistics().resident == 4
 
 
 @pytest.mark.parametrize("source", ["memory", "files"])
@@ -161,10 +166,21 @@ def test_an_engine_that_does_something_else_is_found_out(tiny_subject: Subject) 
     """A timing of anything but a decode step would be a wrong number."""
     config = EngineConfig(dtype="float32", max_step_tokens=4, device="cpu")
     shelf = EngineShelf(tiny_subject, config, kv_cache_tokens=4096, batch=8, seed=0)
-    decoding = Decoding(shelf.engine("cpu"), 8, 33, adapted=False, seed=0)
+    decoding = Decoding(shelf.engine("cpu"), 8, 33, seed=0)
     with pytest.raises(WorkFailed, match="could not be brought to decode together"):
         decoding.ready()
     shelf.close()
+
+
+def test_a_model_that_cannot_run_is_tried_once(tiny_subject: Subject) -> None:
+    """All cases of it say why, and none loads it again."""
+    config = EngineConfig(max_model_len=10_000)
+    shelf = EngineShelf(tiny_subject, config, kv_cache_tokens=1024, batch=8, seed=0)
+    with pytest.raises(ConfigError, match="max_model_len") as first:
+        shelf.engine("cpu")
+    with pytest.raises(ConfigError) as second:
+        shelf.engine("cpu", lora_compute=False)
+    assert first.value is second.value
 
 
 def test_a_shelf_loads_again_after_it_was_closed(tiny_subject: Subject) -> None:
@@ -172,9 +188,21 @@ def test_a_shelf_loads_again_after_it_was_closed(tiny_subject: Subject) -> None:
     shelf = EngineShelf(tiny_subject, EngineConfig(dtype="float32"), kv_cache_tokens=1024, batch=8, seed=0)
     first = shelf.engine("cpu")
     assert shelf.engine("cpu") is first
+    assert shelf.register(first) == shelf.register(first) == list(first.adapters.names())
     folder = Path(shelf._folder.name) if shelf._folder else None
     shelf.close()
     assert folder
     assert not folder.exists()
-    assert len(shelf.engine("cpu").adapters.names()) == ADAPTERS
+    assert len(shelf.register(shelf.engine("cpu"))) == 4
     shelf.close()
+
+
+def test_adapters_keep_to_the_engines_limits(tiny_subject: Subject, quick: BenchConfig) -> None:
+    """With fewer slots or lower ranks the adapters are fewer and lower."""
+    config = EngineConfig(dtype="float32", max_loras=2, max_lora_rank=4)
+    suite = Suite("cpu", lambda: tiny_subject, engine=config)
+    case = suite.cases(["lora on"])[0]
+    assert case.parameters["adapters"] == 2
+    assert case.parameters["rank"] == 4
+    assert run_case(case, "cpu", quick).timing
+    suite.close()
