@@ -9,8 +9,8 @@ import numpy as np
 from asynckit.bench.compare import confidence_of_look, is_settled, looks, ratio_of_rounds
 from asynckit.bench.comparisons import Comparison, ComparisonReport, judged, unjudged
 from asynckit.bench.config import BenchConfig
-from asynckit.bench.statistics import Interval
 from asynckit.bench.side_messages import Opened
+from asynckit.bench.statistics import Interval
 from asynckit.errors import WorkFailed
 
 Told = Callable[[str, int], None]
