@@ -64,7 +64,7 @@ def _import_module(module: str, name: str, import_paths: Sequence[str]) -> Modul
         raise InputError(f"{module!r} is no module name", where=name, mend=mend)
     folders = _put_on_path(import_paths)
     try:
-        with _stdout_to_stderr():  # stdout is for the command's own data
+        with stdout_to_stderr():  # stdout is for the command's own data
             return importlib.import_module(module)
     # Whatever a module raises at import, SystemExit included, is told to the person with its place.
     except (Exception, SystemExit) as error:
@@ -81,7 +81,7 @@ def _import_module(module: str, name: str, import_paths: Sequence[str]) -> Modul
 
 
 @contextlib.contextmanager
-def _stdout_to_stderr() -> Iterator[None]:
+def stdout_to_stderr() -> Iterator[None]:
     """Send what is printed to stderr, also by code in C and by commands that are run."""
     try:
         own = os.dup(1)

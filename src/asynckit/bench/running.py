@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 from asynckit.bench.cases.case import Case, count_gpus, reason_against
 from asynckit.bench.config import BenchConfig
 from asynckit.bench.results import Row
-from asynckit.user_code import describe
+from asynckit.errors import AsynckitError, UsageError
+from asynckit.user_code import describe, stdout_to_stderr
 
 if TYPE_CHECKING:
     from asynckit.bench.timing import Measurement
@@ -27,16 +28,23 @@ def run_case(case: Case, device: str, config: BenchConfig) -> Row:
     Returns:
         Its row. Without a timing, the reason says why; one that begins with :data:`FAILED` is an error of the
         case (see :func:`failed`), any other says what the machine or the model lacks.
+
+    Raises:
+        UsageError: the device doesn't have the configured clock.
     """
     if reason := reason_against(case, device, count_gpus(device)):
         return _row(case, device, reason=reason)
     try:
-        return _row(case, device, _measure(case, device, config))
-    # Whatever a case raises (no memory, a person's function), the others are measured; the command counts
-    # failures.
-    except Exception as error:
+        with stdout_to_stderr():  # stdout is for the command's own data
+            measured = _measure(case, device, config)
+    except UsageError:
+        raise
+    # Whatever else a case raises (no memory, a person's function), the others are measured; the command
+    # counts failures.
+    except (Exception, SystemExit) as error:
         log.debug("%s failed", case.key, exc_info=True)
         return _row(case, device, reason=FAILED + _told(error))
+    return _row(case, device, measured)
 
 
 def profile_case(case: Case, device: str) -> str:
@@ -98,7 +106,5 @@ def _row(case: Case, device: str, measured: "Measurement | None" = None, reason:
     )
 
 
-def _told(error: Exception) -> str:
-    from asynckit.errors import AsynckitError
-
+def _told(error: BaseException) -> str:
     return str(error) if isinstance(error, AsynckitError) else describe(error)

@@ -223,6 +223,7 @@ _GROUPS = {
     **dict.fromkeys(("read", "copy", "triad"), ("bandwidth",)),
     **dict.fromkeys(("h2d", "d2h"), ("transfer",)),
     **dict.fromkeys(("sdpa-prefill", "sdpa-decode"), ("attention",)),
+    **dict.fromkeys(("sampling", "logprobs"), ("logits",)),
     **dict.fromkeys(("decode", "prefill", "weight-update", "lora"), ("engine",)),
 }
 

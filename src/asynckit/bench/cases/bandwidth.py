@@ -20,7 +20,7 @@ SIZES = {
 
 class _Kind(NamedTuple):
     make: Callable[[int, str], Prepared]
-    count: Callable[[int], Counts]
+    counts: Callable[[int], Counts]
 
 
 def bandwidth_cases(name: str, device: str) -> list[Case]:
@@ -35,7 +35,7 @@ def _case(name: str, size: int) -> Case:
         variant=readable_size(size),
         group="bandwidth",
         make=partial(kind.make, size),
-        counts=kind.count(size),
+        counts=kind.counts(size),
         parameters={"bytes_each": size, "dtype": "float32"},
         cache="hot",
     )
@@ -53,7 +53,7 @@ def readable_size(size: int) -> str:
 def _make_read(size: int, device: str) -> Prepared:
     import torch
 
-    return Prepared(torch.ones(size // _ITEMSIZE, device=device).amax)
+    return Prepared(torch.ones(size // _ITEMSIZE, device=device).sum)
 
 
 def _make_copy(size: int, device: str) -> Prepared:

@@ -24,7 +24,7 @@ def sampling_cases(vocabulary: int, dtype: str, seed: int) -> list[Case]:
         Case(
             name="sampling",
             variant=f"{kind} B={rows} {dtype}",
-            group="sampling",
+            group="logits",
             make=partial(_make_sampling, kind, rows, vocabulary, dtype, seed),
             counts=sampling(rows, vocabulary, ITEMSIZE[dtype]),
             parameters={"batch": rows, "vocabulary": vocabulary, "dtype": dtype},
@@ -41,7 +41,7 @@ def logprob_cases(vocabulary: int, dtype: str, device: str, seed: int) -> list[C
         Case(
             name="logprobs",
             variant=f"{way} T={rows} {dtype}",
-            group="sampling",
+            group="logits",
             make=partial(_make_logprobs, way, rows, vocabulary, dtype, seed),
             counts=sampling(rows, vocabulary, ITEMSIZE[dtype]),
             parameters={"rows": rows, "vocabulary": vocabulary, "dtype": dtype},

@@ -6,9 +6,9 @@ happens between the timed calls.
 """
 
 import random
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from asynckit.bench.cases.engine_shelf import adapter_name
 from asynckit.errors import WorkFailed
 
 if TYPE_CHECKING:
@@ -26,14 +26,16 @@ class Decoding:
         engine: with nothing in it.
         batch: sequences.
         prompt: tokens of each one's prompt.
-        adapted: whether each sequence uses an adapter.
+        adapters: that the sequences use in turn; none of them where it is empty.
         seed: of prompts and of sampling.
     """
 
-    def __init__(self, engine: "Engine", batch: int, prompt: int, *, adapted: bool, seed: int) -> None:
+    def __init__(
+        self, engine: "Engine", batch: int, prompt: int, *, adapters: Sequence[str] = (), seed: int
+    ) -> None:
         self._engine = engine
         self._batch = batch
-        self._adapted = adapted
+        self._adapters = adapters
         self._seed = seed
         self._prompts = [random_prompt(engine, prompt, seed + index) for index in range(batch)]
         self._left = 0
@@ -88,7 +90,7 @@ class Decoding:
 
         for index, prompt in enumerate(self._prompts):
             sampling = SamplingParams(seed=self._seed + index, max_tokens=max_tokens, ignore_eos=True)
-            adapter = adapter_name(index) if self._adapted else None
+            adapter = self._adapters[index % len(self._adapters)] if self._adapters else None
             self._engine.add(Request(_id(index), prompt, sampling, adapter=adapter))
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from asynckit.bench.cases.case import Case, Prepared
 from asynckit.bench.cases.decoding import LONGEST_RESPONSE, WINDOW, Decoding, drain, prefill_request
-from asynckit.bench.cases.engine_shelf import ADAPTERS, RANK, EngineShelf
+from asynckit.bench.cases.engine_shelf import EngineShelf
 from asynckit.bench.counting import Counts, decode_parts, prefill_parts, total, weight_update
 from asynckit.bench.prediction import ITEMSIZE
 from asynckit.bench.subject import NO_WEIGHTS, Subject
@@ -88,8 +88,8 @@ class EngineCases:
             return None
         context = self.prompt + WINDOW // 2
         parameters: dict[str, Any] = {"batch": batch, "context": context, "dtype": self.dtype}
-        if name == "lora":
-            parameters |= {"adapters": 0 if lora == "off" else min(batch, ADAPTERS), "rank": RANK}
+        if lora != "off" and self.shelf:
+            parameters |= {"adapters": min(batch, self.shelf.adapters), "rank": self.shelf.rank}
         computed = self.lora_compute and lora != "skipped"
         return Case(
             name=name,
@@ -145,7 +145,8 @@ class EngineCases:
 
     def _make_decode(self, batch: int, adapted: bool, computed: bool, device: str) -> Prepared:
         engine = self._engine(device, lora_compute=computed)
-        decoding = Decoding(engine, batch, self.prompt, adapted=adapted, seed=self.seed)
+        adapters = self.shelf.register(engine) if adapted and self.shelf else ()
+        decoding = Decoding(engine, batch, self.prompt, adapters=adapters, seed=self.seed)
         return Prepared(decoding.step, decoding.ready, decoding.close)
 
     def _make_prefill(self, tokens: int, device: str) -> Prepared:

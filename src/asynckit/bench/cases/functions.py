@@ -15,7 +15,7 @@ from asynckit.bench.cases.case import Case, Prepared
 from asynckit.errors import InputError
 from asynckit.user_code import import_object
 
-WHERE = "--case"
+_LAZY = (inspect.iscoroutinefunction, inspect.isgeneratorfunction, inspect.isasyncgenfunction)
 
 
 def names_function(pattern: str) -> bool:
@@ -54,9 +54,9 @@ def function_case(pattern: str) -> Case:
 
 def _import(name: str) -> Callable[..., Any]:
     found: Callable[..., Any] = import_object(name, ())
-    if inspect.iscoroutinefunction(found):
+    if any(is_of_kind(found) for is_of_kind in _LAZY):
         mend = "time a function that runs it to its end"
-        raise InputError("is async: calling it does not run it", where=name, mend=mend)
+        raise InputError("is async or a generator: calling it does not run it", where=name, mend=mend)
     return found
 
 
