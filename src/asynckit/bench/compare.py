@@ -6,11 +6,11 @@ either sign and cancels. What slows both sides for a while, such as another prog
 The median of these ratios has an interval (:func:`asynckit.bench.statistics.ratio_interval`), which is
 widened where successive ratios resemble each other, and the verdict follows from where the interval lies::
 
-            1/1.05          1          1.05
-    FASTER    |             |            |           all of it below 1
-              |    [-------------]       |  SAME     all of it inside
-              |             |     [------------]      SLOWER: all of it above 1
-         [-----------------------------]             UNSURE
+          1/1.05      1     1.05
+        [--------]    |      |          FASTER: all of it below 1, unless it is SAME
+             |      [----]   |          SAME: all of it between the outer two
+             |        | [-------]       SLOWER: all of it above 1, unless it is SAME
+             |    [-------------]       UNSURE
 
 The rounds are looked at a few times, each time after twice as many, until nothing is left open. More looks
 are more occasions to err, so each is made at a higher confidence (Bonferroni), such that all of them together

@@ -98,6 +98,7 @@ class Workbench:
         running, new_watch = parts(self._on, Work(prepared.function, prepared.setup), timing.clock)
         watch, cold = new_watch(), timing.cache == "cold"
         self._take = lambda: watch.seconds(running.ready(timing.calls), cold=cold) / timing.calls
+        self._take()  # the first teaches a watch how long launching takes
         return Opened(doubts=measured.doubts)
 
     def _round(self) -> float:
