@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from environment import describe_machine
 
-from asynckit.bench.against import compare_functions, compare_configurations
+from asynckit.bench.against import compare_configurations, compare_functions
 from asynckit.bench.comparisons import Comparison
 from asynckit.bench.config import BenchConfig
 from asynckit.bench.side_messages import Job

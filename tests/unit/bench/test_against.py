@@ -8,8 +8,8 @@ from made_comparisons import write_module
 
 from asynckit.bench.against import (
     Partner,
-    compare_functions,
     compare_configurations,
+    compare_functions,
     compare_revision,
     kind_of_partner,
 )
