@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from environment import describe_machine
 
-from asynckit.bench.against import compare_functions, compare_jobs
+from asynckit.bench.against import compare_configurations, compare_functions
 from asynckit.bench.comparisons import Comparison
 from asynckit.bench.config import BenchConfig
 from asynckit.bench.side_messages import Job
@@ -90,7 +90,7 @@ def compare(before: str, after: str, processes: bool, config: BenchConfig) -> Co
     if not processes:
         return compare_functions(one, (other,), config).comparisons[0]
     first, second = (Job(name=name, patterns=(name,), bench=config) for name in (one, other))
-    return compare_jobs(first, second).comparisons[0]
+    return compare_configurations(first, second).comparisons[0]
 
 
 def run(runs: int, config: BenchConfig) -> dict[str, list[Comparison]]:

@@ -64,25 +64,26 @@ def compare_functions(
     device = choose_device(config.device)
     sides = [Workbench(name, [function_case(name)], device, config) for name in (before, patterns[0])]
     try:
-        return compare_sides(sides[0], sides[1], config, on_round)
+        return compare_sides(sides[0], sides[1], config, on_round, by_place=True)
     finally:
         for side in sides:
             side.close()
 
 
-def compare_jobs(before: Job, after: Job, on_round: Told = lambda _key, _rounds: None) -> ComparisonReport:
-    """Compare two jobs, such as two configurations, each in a process of its own.
+def compare_configurations(
+    before: Job, after: Job, on_round: Told = lambda _key, _rounds: None
+) -> ComparisonReport:
+    """Compare the same cases in two configurations, each in a process of its own.
 
     Args:
         before: what is compared with.
-        after: what is judged; its rounds, threshold, confidence and seed count.
+        after: what is judged: the same patterns; its rounds, threshold, confidence and seed count.
         on_round: told the key of the case and the rounds so far, after each.
 
     Raises:
         AsynckitError: as :class:`asynckit.bench.remote_side.RemoteSide`.
     """
-    with RemoteSide(before) as one, RemoteSide(after) as other:
-        return compare_sides(one, other, after.bench, on_round)
+    return _in_processes(before, after, on_round, by_place=True)
 
 
 def compare_revision(
@@ -111,7 +112,13 @@ def compare_revision(
     with checked_out(root, commit) as tree:
         there = tree / here.relative_to(root)
         before = _placed(job, name, tree, there if there.is_dir() else tree)
-        return compare_jobs(before, _placed(job, "the files as they are", root, here), on_round)
+        after = _placed(job, "the files as they are", root, here)
+        return _in_processes(before, after, on_round, by_place=False)
+
+
+def _in_processes(before: Job, after: Job, on_round: Told, *, by_place: bool) -> ComparisonReport:
+    with RemoteSide(before) as one, RemoteSide(after) as other:
+        return compare_sides(one, other, after.bench, on_round, by_place=by_place)
 
 
 def _placed(job: Job, name: str, root: Path, folder: Path) -> Job:

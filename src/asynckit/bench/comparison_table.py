@@ -64,7 +64,8 @@ def cells(comparison: Comparison, threshold: float) -> tuple[str, ...]:
             f"{comparison.low:.3f} to {comparison.high:.3f}",
         )
     rounds = str(comparison.rounds) if comparison.rounds else ""
-    return (comparison.key, *numbers, rounds, str(comparison.verdict), why(comparison, threshold))
+    case = f"{comparison.key} against {comparison.partner}" if comparison.partner else comparison.key
+    return (case, *numbers, rounds, str(comparison.verdict), why(comparison, threshold))
 
 
 def why(comparison: Comparison, threshold: float) -> str:

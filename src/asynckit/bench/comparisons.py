@@ -20,6 +20,7 @@ class Comparison(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
 
     Attributes:
         key: of the case, on the side after.
+        partner: key on the side before; empty where it is the same.
         verdict: UNSURE too where there was nothing to judge, with a reason.
         regression: whether it is surely slower by more than the threshold.
         ratio: of the medians, as measured; None where there is none.
@@ -35,6 +36,7 @@ class Comparison(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
     """
 
     key: str
+    partner: str = ""
     verdict: Verdict
     regression: bool = False
     ratio: float | None = None
@@ -91,6 +93,7 @@ def judged(
     *,
     rounds: int = 0,
     doubts: Sequence[str] = (),
+    partner: str = "",
 ) -> Comparison:
     """What is found where both sides were measured.
 
@@ -102,10 +105,12 @@ def judged(
         threshold: share by which slower is a regression.
         rounds: that were measured; 0 for none, and then no seconds are kept.
         doubts: with any of them there is no verdict.
+        partner: key on the side before.
     """
     kept = (tuple(before), tuple(after)) if rounds else ((), ())
     return Comparison(
         key=key,
+        partner=_other(key, partner),
         verdict=Verdict.UNSURE if doubts else judge(ratio, threshold),
         regression=not doubts and is_regression(ratio, threshold),
         ratio=ratio.middle,
@@ -121,9 +126,13 @@ def judged(
     )
 
 
-def unjudged(key: str, reason: str) -> Comparison:
+def unjudged(key: str, reason: str, partner: str = "") -> Comparison:
     """What is found where at least one side has no times."""
-    return Comparison(key=key, verdict=Verdict.UNSURE, reason=reason)
+    return Comparison(key=key, partner=_other(key, partner), verdict=Verdict.UNSURE, reason=reason)
+
+
+def _other(key: str, partner: str) -> str:
+    return "" if partner == key else partner
 
 
 def raise_on_regression(report: ComparisonReport) -> None:

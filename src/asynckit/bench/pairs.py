@@ -42,17 +42,24 @@ class Side(Protocol):
 
 
 def compare_sides(
-    before: Side, after: Side, config: BenchConfig, on_round: Told = lambda _key, _rounds: None
+    before: Side,
+    after: Side,
+    config: BenchConfig,
+    on_round: Told = lambda _key, _rounds: None,
+    *,
+    by_place: bool = False,
 ) -> ComparisonReport:
-    """Compare the cases that both sides have; their only ones, if each has one, whatever their names.
+    """Compare the cases that both sides have.
 
     Args:
         before: what is compared with.
         after: what is judged.
         config: rounds of the first look, threshold, confidence and seed.
         on_round: told the key of the case and the rounds so far, after each.
+        by_place: where both have as many cases, the first of one side is compared with the first of the
+            other, and so on, whatever their names: two functions, or the same cases in two dtypes.
     """
-    pairs = list(_pairs(before, after))
+    pairs = list(_pairs(before, after, by_place))
     partners = dict(pairs).values()
     return ComparisonReport(
         before=before.name,
@@ -68,13 +75,13 @@ def compare_sides(
     )
 
 
-def _pairs(before: Side, after: Side) -> Iterator[tuple[str, str]]:
+def _pairs(before: Side, after: Side, by_place: bool) -> Iterator[tuple[str, str]]:
     """Keys of the side after, and what each is compared with."""
-    if len(before.keys) == len(after.keys) == 1:
-        yield after.keys[0], before.keys[0]
-        return
-    theirs = set(before.keys)
-    yield from ((key, key) for key in after.keys if key in theirs)
+    if by_place and len(before.keys) == len(after.keys):
+        yield from zip(after.keys, before.keys, strict=True)
+    else:
+        theirs = set(before.keys)
+        yield from ((key, key) for key in after.keys if key in theirs)
 
 
 def compare_case(
@@ -95,13 +102,19 @@ def compare_case(
         for side, case in ((before, partner), (after, key)):
             opened = side.open(case)
             if opened.reason:
-                return unjudged(key, f"{side.name}: {opened.reason}")
+                return unjudged(key, f"{side.name}: {opened.reason}", partner=partner)
             doubts += (f"{side.name}: {doubt}" for doubt in opened.doubts)
         ratio, seconds = _take_turns((before, after), key, config, on_round)
     except WorkFailed as error:
-        return unjudged(key, str(error))
+        return unjudged(key, str(error), partner=partner)
     return judged(
-        key, ratio, *seconds, config.threshold, rounds=len(seconds[0]), doubts=list(dict.fromkeys(doubts))
+        key,
+        ratio,
+        *seconds,
+        config.threshold,
+        rounds=len(seconds[0]),
+        doubts=list(dict.fromkeys(doubts)),
+        partner=partner,
     )
 
 

@@ -8,8 +8,8 @@ from made_comparisons import write_module
 
 from asynckit.bench.against import (
     Partner,
+    compare_configurations,
     compare_functions,
-    compare_jobs,
     compare_revision,
     kind_of_partner,
 )
@@ -111,7 +111,7 @@ def test_two_configurations_are_compared(tmp_path: Path, monkeypatch: pytest.Mon
     """Cases of the suite, in a process each; on a CPU this one has nothing to time."""
     monkeypatch.chdir(tmp_path)
     before, after = (Job(name=name, patterns=("launch graph",), bench=QUICK) for name in ("a.yaml", "b.yaml"))
-    found = compare_jobs(before, after)
+    found = compare_configurations(before, after)
     assert [(each.key, each.reason) for each in found.comparisons] == [
         ("launch graph x1000", "a.yaml: needs a GPU")
     ]

@@ -81,6 +81,11 @@ def test_a_case_without_times_says_why() -> None:
     assert found == ("launch graph", "", "", "", "", "", "UNSURE", "needs a GPU")
 
 
+def test_a_pair_of_two_names_shows_both() -> None:
+    """The row says what was compared with what."""
+    assert cells(unjudged("m:new", "broke", partner="m:old"), THRESHOLD)[0] == "m:new against m:old"
+
+
 def test_doubts_are_told() -> None:
     """And leave no verdict."""
     doubtful = comparison(1.5, 1.6, doubts=["throttled"])

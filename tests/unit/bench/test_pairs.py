@@ -61,12 +61,23 @@ def test_cases_are_matched_by_key() -> None:
     assert (report.only_before, report.only_after) == (("gone",), ("new",))
 
 
-def test_two_functions_are_a_pair_whatever_their_names() -> None:
-    """Each side has one case: there is only one way to compare them."""
-    report = compare(MadeSide("a", {"m:old": steady(1.0)}), MadeSide("b", {"m:new": steady(1.0)}))
-    assert [each.key for each in report.comparisons] == ["m:new"]
+def test_cases_are_matched_by_place() -> None:
+    """Two functions, or the same cases in two dtypes, are pairs whatever their names; rows have both."""
+    one = MadeSide("a", {"gemm float32": steady(1.0), "launch": steady(1.0)})
+    other = MadeSide("b", {"gemm bfloat16": steady(1.0), "launch": steady(1.0)})
+    report = compare_sides(one, other, BenchConfig(), by_place=True)
+    found = [(each.key, each.partner) for each in report.comparisons]
+    assert found == [("gemm bfloat16", "gemm float32"), ("launch", "")]
     assert not report.only_before
     assert not report.only_after
+
+
+def test_other_numbers_of_cases_are_matched_by_key() -> None:
+    """A place says nothing where one side has more cases."""
+    one = MadeSide("a", {"x": steady(1.0), "y": steady(1.0)})
+    report = compare_sides(one, MadeSide("b", {"y": steady(1.0)}), BenchConfig(), by_place=True)
+    assert [(each.key, each.partner) for each in report.comparisons] == [("y", "")]
+    assert report.only_before == ("x",)
 
 
 def test_a_case_that_cannot_be_timed_has_a_reason() -> None:
