@@ -14,10 +14,10 @@ from asynckit.bench.outputs import buffers, copy_into, identical, same, snapshot
 from asynckit.bench.results import Timing
 
 _LONG_ENOUGH = 1e-3  # seconds of calls, next to which what waiting costs is small
-_MOST_CALLS = 1000
 _MOST_UNSEEN = 0.25  # share of the wall clock's time that events may miss
 _MOST_OUTRUN = 0.1  # share of repetitions
 _TRIES = 3
+_SLOW = 0.1  # seconds of a call, of which one try tells enough
 
 
 def before(device: Device, work: Work, clock: str) -> list[str]:
@@ -90,9 +90,10 @@ def on_another_stream(device: Gpu, work: Work) -> str:
     """
     running = Eager(work)
     wall, _ = _both(device, running.ready(1))
-    calls = min(_MOST_CALLS, work.most_calls, max(1, math.ceil(_LONG_ENOUGH / max(wall, 1e-9))))
+    calls = min(running.most_calls, max(1, math.ceil(_LONG_ENOUGH / max(wall, 1e-6))))
+    tries = _TRIES if wall < _SLOW else 1
     shares = []
-    for _ in range(_TRIES):
+    for _ in range(tries):
         idle, _ = _both(device, _nothing)
         wall, seen = _both(device, running.ready(calls))
         shares.append(seen / max(wall - idle, 1e-9))
@@ -101,7 +102,7 @@ def on_another_stream(device: Gpu, work: Work) -> str:
             f"events see {max(shares):.0%} of the time that the device works: the rest is on another stream "
             "(clock=cupti and clock=host see all of them)"
         )
-    if _sees_nothing(device, running):
+    if _sees_nothing(device, running, calls=min(calls, 10), tries=tries):
         return "events see no work: it runs on another stream, or there is none"
     return ""
 
@@ -118,18 +119,17 @@ def _both(device: Gpu, act: Act) -> tuple[float, float]:
     return (device.now() - begin) * 1e-9, end.seconds_since(start)
 
 
-def _sees_nothing(device: Gpu, running: Eager) -> bool:
+def _sees_nothing(device: Gpu, running: Eager, calls: int, tries: int) -> bool:
     """Whether calls in a blocked stream take no longer than none do."""
-    calls = 10
-    return _blocked(device, lambda: running.ready(calls)) <= (
-        2 * _blocked(device, lambda: _nothing) + device.event_resolution()
+    return _blocked(device, lambda: running.ready(calls), tries) <= (
+        2 * _blocked(device, lambda: _nothing, tries) + device.event_resolution()
     )
 
 
-def _blocked(device: Gpu, ready: Callable[[], Act]) -> float:
+def _blocked(device: Gpu, ready: Callable[[], Act], tries: int) -> float:
     watch = EventWatch(device)
     watch.seconds(ready(), cold=False)  # not blocked yet: learns how long launching takes
-    return min(watch.seconds(ready(), cold=False) for _ in range(_TRIES))
+    return min(watch.seconds(ready(), cold=False) for _ in range(tries))
 
 
 def _nothing() -> None:
@@ -163,7 +163,7 @@ def missing_from_graph(device: Gpu, work: Work) -> str:
 
 def goes_on_after_return(gpu: Gpu, act: Act) -> str:
     """Whether a GPU goes on working when the function has returned, which the CPU's clock does not see."""
-    shares = []
+    shares, waiting = [], gpu.host_resolution()
     for _ in range(_TRIES):
         gpu.synchronize()
         begin = gpu.now()
@@ -172,7 +172,7 @@ def goes_on_after_return(gpu: Gpu, act: Act) -> str:
         gpu.synchronize()
         rest = (gpu.now() - returned) * 1e-9
         whole = (gpu.now() - begin) * 1e-9
-        shares.append((rest - gpu.host_resolution()) / max(whole, 1e-9))
+        shares.append((rest - waiting) / max(whole, 1e-9))
     if min(shares) > _MOST_UNSEEN:
         return (
             f"a GPU works for {min(shares):.0%} of the time after the function has returned, and the CPU's "

@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 
 _LONGEST_BLOCK = 0.2  # seconds; the launch queue of a GPU is full long before
 _SPARE_BLOCK = 50e-6
-MOST_CALLS = 100_000
-MOST_PREPARED = 256  # calls whose inputs are all held at the same time
+_MOST_CALLS = 10_000
+_MOST_PREPARED = 256  # calls whose inputs are all held at the same time, or that one graph holds
 
 
 @dataclass(frozen=True)
@@ -46,11 +46,6 @@ class Work:
     function: Callable[..., Any]
     setup: Callable[[], Any] | None = None
 
-    @property
-    def most_calls(self) -> int:
-        """Of one repetition."""
-        return MOST_PREPARED if self.setup else MOST_CALLS
-
     def inputs(self) -> tuple[Any, ...]:
         """Fresh ones."""
         if self.setup is None:
@@ -62,6 +57,10 @@ class Work:
 class Running(Protocol):
     """A way to run calls."""
 
+    @property
+    def most_calls(self) -> int:
+        """In one repetition."""
+
     def ready(self, calls: int) -> "Act":
         """Prepare inputs for as many calls; what is returned runs them all, once, and nothing else."""
 
@@ -71,6 +70,7 @@ class Eager:
 
     def __init__(self, work: Work) -> None:
         self._work = work
+        self.most_calls = _MOST_PREPARED if work.setup else _MOST_CALLS
 
     def ready(self, calls: int) -> "Act":
         """Prepare the inputs of each call."""
@@ -96,6 +96,8 @@ class Replayed:
 
     The graph reads its inputs where they were when it was captured; fresh ones are copied there beforehand.
     """
+
+    most_calls = _MOST_PREPARED
 
     def __init__(self, work: Work, device: "Gpu") -> None:
         self._work, self._device = work, device
@@ -163,8 +165,8 @@ def uncollected() -> "Iterator[None]":
 class EventWatch:
     """Events in the stream, which is blocked while the host launches, so that no gap between launches counts.
 
-    How long it has to be blocked is how long launching took at best before, and some more. So one watch is good
-    only for repetitions of as many calls, and the first of them is not blocked yet.
+    How long it has to be blocked is how long launching took at best before, and some more. So one watch is
+    good only for repetitions of as many calls, and the first of them is not blocked yet.
 
     Attributes:
         taken: repetitions that were timed while blocking.

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
+from itertools import pairwise
 from time import perf_counter_ns
 from typing import Any, Self, cast
 
@@ -96,13 +97,16 @@ class CudaDevice:
         return self._ranges(name)
 
     def event_resolution(self) -> float:
-        """The smallest step between events that follow each other, in seconds; at most the one documented."""
+        """The step in which times between events that follow each other differ, in seconds.
+
+        At most the one that CUDA documents, which is coarser than what recent GPUs do.
+        """
         events = [CudaEvent() for _ in range(_PROBES)]
         for event in events:
             event.record()
         self.synchronize()
-        nanoseconds = np.round([event.seconds_since(events[0]) * 1e9 for event in events])
-        steps = np.diff(np.unique(nanoseconds))
+        apart = [later.seconds_since(earlier) * 1e9 for earlier, later in pairwise(events)]
+        steps = np.diff(np.unique(np.round(apart)))  # nanoseconds
         return min(float(steps.min(initial=np.inf)) * 1e-9, _DOCUMENTED_RESOLUTION)
 
     def event(self) -> CudaEvent:
@@ -112,17 +116,9 @@ class CudaDevice:
     def block(self, seconds: float) -> None:
         """Launch a kernel that spins for about as long."""
         if not self._cycles_per_second:
-            self._cycles_per_second = _CALIBRATION / self._time_spinning(_CALIBRATION)
+            _spin(10 * _CALIBRATION)  # loads the kernel, and brings the clocks up
+            self._cycles_per_second = _CALIBRATION / min(_time_spinning(_CALIBRATION) for _ in range(3))
         _spin(int(seconds * self._cycles_per_second))
-
-    def _time_spinning(self, cycles: int) -> float:
-        _spin(cycles)  # loads the kernel
-        start, end = CudaEvent(), CudaEvent()
-        start.record()
-        _spin(cycles)
-        end.record()
-        end.wait()
-        return end.seconds_since(start)
 
     def capture(self, act: Callable[[], Result]) -> Callable[[], Result]:
         """Run ``act`` on another stream to warm up, then capture it.
@@ -153,6 +149,15 @@ class CudaDevice:
         events = profiler.events() or ()
         ran = (each for each in events if each.device_type.name == "CUDA" and not each.is_user_annotation)
         return [(each.time_range.start * 1e-6, each.time_range.end * 1e-6) for each in ran]
+
+
+def _time_spinning(cycles: int) -> float:
+    start, end = CudaEvent(), CudaEvent()
+    start.record()
+    _spin(cycles)
+    end.record()
+    end.wait()
+    return end.seconds_since(start)
 
 
 def _spin(cycles: int) -> None:

@@ -62,7 +62,7 @@ class Device(Protocol):
         """Begin to drive what earlier work left in the caches out of them."""
 
     def peak_memory(self, act: Act) -> int | None:
-        """Run ``act`` and say how many bytes of the device were taken at most meanwhile; None if unknown."""
+        """Bytes of the device that are taken at most while ``act`` runs; None, without a run, if unknown."""
 
     def range(self, name: str) -> AbstractContextManager[object]:
         """Give what is run inside a name in profiles."""
@@ -121,9 +121,8 @@ class CpuDevice:
             self._flushing = torch.empty(2 * largest_cache(), dtype=torch.uint8)
         self._flushing.zero_()
 
-    def peak_memory(self, act: Act) -> int | None:
-        """Run ``act``; memory of one function cannot be told from that of the process."""
-        act()
+    def peak_memory(self, act: Act) -> int | None:  # noqa: ARG002 - as all devices
+        """None: memory of one function cannot be told from that of the process."""
         return None
 
     def range(self, name: str) -> AbstractContextManager[object]:  # noqa: ARG002 - as all devices

@@ -52,32 +52,38 @@ def identical(left: list[Any], right: list[Any]) -> bool:
 
 
 def _equal(left: Any, right: Any) -> bool:
+    if not _alike(left, right):
+        return False
     if is_tensor(left):
-        return is_tensor(right) and left.shape == right.shape and bool((_bits(left) == _bits(right)).all())
+        return bool((_bits(left) == _bits(right)).all())
     if isinstance(left, np.ndarray):
-        return isinstance(right, np.ndarray) and left.tobytes() == right.tobytes()
-    return bool(left == right)
+        return bool(left.tobytes() == right.tobytes())
+    return repr(left) == repr(right)  # NaN equals itself in writing only
+
+
+def _alike(left: Any, right: Any) -> bool:
+    """Whether type, and of tensors and arrays also dtype and shape, are the same."""
+    form = [
+        (type(each), getattr(each, "dtype", None), getattr(each, "shape", None)) for each in (left, right)
+    ]
+    return form[0] == form[1]
 
 
 def _bits(tensor: Any) -> Any:
-    """NaN equals itself only as an integer."""
+    """Its bytes, in which NaN equals itself."""
     import torch
 
-    return tensor.contiguous().view(torch.uint8) if tensor.dim() else tensor.reshape(1).view(torch.uint8)
+    return tensor.reshape(-1).view(torch.uint8)
 
 
 def _close(left: Any, right: Any) -> bool:
+    if not _alike(left, right):
+        return False
     if is_tensor(left):
-        return is_tensor(right) and _close_tensors(left, right)
-    if isinstance(left, np.ndarray) and left.dtype.kind in "fc":
-        return isinstance(right, np.ndarray) and left.shape == right.shape and bool(_near(left, right))
-    if isinstance(left, float | complex | np.inexact):
-        return isinstance(right, float | complex | np.inexact) and bool(_near(left, right))
+        return _close_tensors(left, right)
+    if np.asarray(left).dtype.kind in "fc":
+        return np.allclose(left, right, rtol=1e-5, equal_nan=True)
     return _equal(left, right)
-
-
-def _near(left: Any, right: Any) -> bool:
-    return np.allclose(left, right, rtol=1e-5, equal_nan=True)
 
 
 def _close_tensors(left: Any, right: Any) -> bool:

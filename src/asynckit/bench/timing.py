@@ -48,6 +48,7 @@ MOST_SAMPLES = 2000  # that a Timing keeps
 _RESOLUTIONS = 1000  # of the clock, that a repetition should last
 _SHORTEST = 20e-6  # seconds of a repetition, whatever the clock
 _FEWEST = 3  # repetitions, however slow
+_LONGEST = 0.05  # seconds of the host for a repetition, beyond which it gets no more calls
 _A_WHILE = 0.1  # seconds; noise comes in stretches of milliseconds
 _GROWTH = 1.25  # of the count between two looks at the interval: each look is a chance to stop on luck
 
@@ -119,10 +120,11 @@ def measure(
     on = choose_device(config.device) if device is None or isinstance(device, str) else device
     config = replace(config, clock=_clock(config.clock, on))
     work = Work(function, setup)
+    running, new_watch = _parts(on, work, config.clock)
     _start(on, work)
     memory = on.peak_memory(Eager(work).ready(1))
     doubts = [*checks.before(on, work, config.clock), *checks.wrong(work, check)]
-    timing, found = _time(on, work, config)
+    timing, found = _time(on, running, new_watch, config)
     doubts += [*found, *checks.wrong(work, check, after=True)]
     shown = name or getattr(function, "__qualname__", type(function).__name__)
     return Measurement(shown, on.kind, timing, tuple(dict.fromkeys(doubts)), memory)
@@ -191,10 +193,12 @@ def _start(device: Device, work: Work) -> None:
     device.synchronize()
 
 
-def _time(device: Device, work: Work, config: BenchConfig) -> tuple[Timing, list[str]]:
-    running, new_watch = _parts(device, work, config.clock)
+def _time(
+    device: Device, running: Running, new_watch: Callable[[], Watch], config: BenchConfig
+) -> tuple[Timing, list[str]]:
+    """The timing, and what it shows against itself."""
     cold = config.cache == "cold"
-    calls = 1 if cold else _calls(running, new_watch, work.most_calls)
+    calls = 1 if cold else _calls(device, running, new_watch)
     watch = new_watch()
 
     def take() -> float:
@@ -216,14 +220,22 @@ def _parts(device: Device, work: Work, clock: str) -> tuple[Running, Callable[[]
     return (Replayed(work, gpu) if clock == "graph" else Eager(work)), partial(EventWatch, gpu)
 
 
-def _calls(running: Running, new_watch: Callable[[], Watch], most: int) -> int:
-    """How many calls a repetition needs so that the clock can tell how long it took."""
-    calls = 1
+def _calls(device: Device, running: Running, new_watch: Callable[[], Watch]) -> int:
+    """How many calls a repetition needs so that the clock can tell how long it took.
+
+    Not as many as would keep the host busy for long: a clock of the device may see nothing of that.
+    """
+    calls, most = 1, running.most_calls
     while True:
         watch = new_watch()
         target = max(_RESOLUTIONS * watch.resolution, _SHORTEST)
-        took = min(watch.seconds(running.ready(calls), cold=False) for _ in range(3))
-        if took >= target or calls == most:
+        act = running.ready(calls)
+        begin = device.now()
+        took = watch.seconds(act, cold=False)
+        if device.now() - begin > _LONGEST * 1e9 or calls == most:
+            return calls
+        took = min(took, *(watch.seconds(running.ready(calls), cold=False) for _ in range(2)))
+        if took >= target:
             return calls
         # At most tenfold: a short repetition says little about a long one.
         wanted = calls * min(10.0, 1.1 * target / took) if took > 0 else calls * 10.0
