@@ -5,24 +5,23 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from asynckit import __version__
-from asynckit.bench.cases.case import Case, count_gpus, reason_against
+from asynckit.bench.cases.case import Case
 from asynckit.bench.config import BenchConfig
 from asynckit.bench.devices import choose_device
 from asynckit.bench.environment import open_watch
 from asynckit.bench.prediction import find_ceilings, predict
 from asynckit.bench.results import Ceilings, Report, Row
+from asynckit.bench.running import profile_case, run_case
 from asynckit.bench.subject import find_subject
 from asynckit.bench.suite import Suite, share_out
-from asynckit.bench.timing import measure, run_once
 from asynckit.bench.trust import doubts
 from asynckit.engine.config import EngineConfig
-from asynckit.errors import AsynckitError, ConfigError
 from asynckit.models.config import ModelConfig
-from asynckit.user_code import describe
 
 if TYPE_CHECKING:
-    from asynckit.bench.devices import Device
     from asynckit.bench.environment import Watch
 
 Told = Callable[[int, int, str], None]
@@ -74,13 +73,13 @@ def run_suite(
     suite = make_suite(model, engine, config, device.kind, lora_compute=lora_compute)
     try:
         cases = suite.cases(patterns)
-        timed = config if patterns else share_out(config, len(cases))
+        timed = config if patterns else share_out(config, sum(not case.needs_gpus for case in cases))
         with open_watch(device.kind) as watch:
             environment = watch.describe()
             rows = []
             for done, case in enumerate(cases):
                 told(done, len(cases), case.key)
-                rows.append(_row(case, device, timed, watch))
+                rows.append(_row(case, device.kind, timed, watch))
                 gc.collect()
             told(len(cases), len(cases), "")
         ceilings = find_ceilings(rows)
@@ -141,80 +140,22 @@ def profile_suite(
         cases = suite.cases(patterns)
         for done, case in enumerate(cases):
             told(done, len(cases), case.key)
-            if reason_against(case, device.kind, count_gpus(device.kind)):
-                continue
-            prepared = case.make(device.kind)
-            try:
-                run_once(prepared.function, setup=prepared.setup, device=device, name=case.key)
-            finally:
-                prepared.close()
-            ran.append(case.key)
+            if not profile_case(case, device.kind):
+                ran.append(case.key)
         told(len(cases), len(cases), "")
     finally:
         suite.close()
     return ran
 
 
-def _row(case: Case, device: "Device", config: BenchConfig, watch: "Watch") -> Row:
-    """Measure a case; why it cannot be is said in the row."""
-    reason = reason_against(case, device.kind, count_gpus(device.kind))
-    if reason:
-        return _without_times(case, device, reason)
-    try:
-        return _measured(case, device, config, watch)
-    except ConfigError:  # of the run, not of the case
-        raise
-    except AsynckitError as error:
-        return _without_times(case, device, str(error))
-    except Exception as error:  # noqa: BLE001 - a case may raise anything; the others are measured
-        return _without_times(case, device, f"failed: {describe(error)}")
-
-
-def _measured(case: Case, device: "Device", config: BenchConfig, watch: "Watch") -> Row:
-    prepared = case.make(device.kind)
-    try:
-        before = watch.read()
-        measured = measure(
-            prepared.function,
-            setup=prepared.setup,
-            device=device,
-            clock=case.clock or None,
-            cache=case.cache or None,
-            config=config,
-            name=case.key,
-        )
-        found = (*measured.doubts, *doubts(measured.timing, before, watch.read()))
-    finally:
-        prepared.close()
-    return Row(
-        case=case.name,
-        variant=case.variant,
-        group=case.group,
-        device=device.kind,
-        timing=measured.timing,
-        flops=case.counts.flops,
-        bytes=case.counts.bytes,
-        tokens=case.counts.tokens,
-        peak_memory_bytes=measured.peak_memory_bytes,
-        trusted=not found,
-        doubts=found,
-        parameters=case.parameters,
-    )
-
-
-def _without_times(case: Case, device: "Device", reason: str) -> Row:
-    return Row(
-        case=case.name,
-        variant=case.variant,
-        group=case.group,
-        device=device.kind,
-        timing=None,
-        reason=reason,
-        flops=case.counts.flops,
-        bytes=case.counts.bytes,
-        tokens=case.counts.tokens,
-        parameters=case.parameters,
-    )
+def _row(case: Case, device: str, config: BenchConfig, watch: "Watch") -> Row:
+    """Measure a case, and add what the machine did meanwhile to what speaks against the times."""
+    before = watch.read()
+    row = run_case(case, device, config)
+    if row.timing is None:
+        return row
+    found = (*row.doubts, *doubts(row.timing, before, watch.read()))
+    return msgspec.structs.replace(row, doubts=found, trusted=not found)
 
 
 def _predictions(suite: Suite, ceilings: Ceilings, rows: Sequence[Row]) -> tuple[Any, ...]:

@@ -157,6 +157,22 @@ def _report(
     else:
         terminal = console.stdout()
         console.print_for_people(*render(found, terminal.width if terminal.is_terminal else None))
+    if not saved:
+        _raise_for_failures(found)
+
+
+def _raise_for_failures(found: "Report") -> None:
+    """End with exit code 1 where a case ended with an error; what was measured has been shown."""
+    from asynckit.bench.running import failed
+    from asynckit.errors import WorkFailed
+
+    rows = [row for row in found.rows if failed(row)]
+    if rows:
+        raise WorkFailed(
+            f"{len(rows)} of {len(found.rows)} cases {rows[0].reason}",
+            where=rows[0].key,
+            mend="the report has every reason; --verbose shows tracebacks",
+        )
 
 
 def _measure(loaded: "LoadedConfig", patterns: tuple[str, ...], *, quiet: bool) -> "Report":
@@ -193,8 +209,8 @@ def _compare(
 ) -> "ComparisonReport":
     from asynckit.bench.against import (
         Partner,
+        compare_configurations,
         compare_functions,
-        compare_jobs,
         compare_revision,
         kind_of_partner,
     )
@@ -207,7 +223,7 @@ def _compare(
         job = _job(loaded.root, patterns, "this configuration")
         if kind is Partner.REVISION:
             return compare_revision(against, job, Path.cwd(), progress.round)
-        return compare_jobs(_job(load(Path(against)).root, patterns, against), job, progress.round)
+        return compare_configurations(_job(load(Path(against)).root, patterns, against), job, progress.round)
     finally:
         progress.close()
 
