@@ -42,4 +42,4 @@ class BenchConfig:
     threshold: float = field(
         default=0.05, metadata={"help": "share by which slower is a regression", "min": 0.0}
     )
-    seed: int = field(default=0, metadata={"help": "of inputs and of the bootstrap"})
+    seed: int = field(default=0, metadata={"help": "of inputs and of the bootstrap", "min": 0})
