@@ -28,7 +28,7 @@ def before(device: Device, work: Work, clock: str) -> list[str]:
     if clock == "graph":
         doubts.append(missing_from_graph(as_gpu(device, clock), work))
     if device.kind == "cpu" and (gpu := busy_gpu()) is not None:
-        doubts.append(goes_on_after_return(gpu, Eager(work).ready(1)))
+        doubts.append(goes_on_after_return(gpu, work))
     return [doubt for doubt in doubts if doubt]
 
 
@@ -102,7 +102,7 @@ def on_another_stream(device: Gpu, work: Work) -> str:
             f"events see {max(shares):.0%} of the time that the device works: the rest is on another stream "
             "(clock=cupti and clock=host see all of them)"
         )
-    if _sees_nothing(device, running, calls=min(calls, 10), tries=tries):
+    if _sees_nothing(device, running, calls=10 if tries > 1 else 1, tries=tries):
         return "events see no work: it runs on another stream, or there is none"
     return ""
 
@@ -161,10 +161,11 @@ def missing_from_graph(device: Gpu, work: Work) -> str:
     return ""
 
 
-def goes_on_after_return(gpu: Gpu, act: Act) -> str:
+def goes_on_after_return(gpu: Gpu, work: Work) -> str:
     """Whether a GPU goes on working when the function has returned, which the CPU's clock does not see."""
     shares, waiting = [], gpu.host_resolution()
     for _ in range(_TRIES):
+        act = Eager(work).ready(1)
         gpu.synchronize()
         begin = gpu.now()
         act()

@@ -45,4 +45,4 @@ class BenchConfig:
     gemm: tuple[str, ...] = field(
         default=(), metadata={"help": "matrix products to measure besides the model's, as MxNxK"}
     )
-    seed: int = field(default=0, metadata={"help": "of inputs and of the bootstrap"})
+    seed: int = field(default=0, metadata={"help": "of inputs and of the bootstrap", "min": 0})

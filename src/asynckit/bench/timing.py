@@ -48,8 +48,9 @@ MOST_SAMPLES = 2000  # that a Timing keeps
 _RESOLUTIONS = 1000  # of the clock, that a repetition should last
 _SHORTEST = 20e-6  # seconds of a repetition, whatever the clock
 _FEWEST = 3  # repetitions, however slow
-_LONGEST = 0.05  # seconds of the host for a repetition, beyond which it gets no more calls
+_LONGEST = 0.05  # seconds of the host for a repetition, after which it gets no more calls
 _A_WHILE = 0.1  # seconds; noise comes in stretches of milliseconds
+_MOST = 1e6  # as a share, of what is no number where the median is 0: JSON has no infinity
 _GROWTH = 1.25  # of the count between two looks at the interval: each look is a chance to stop on luck
 
 
@@ -107,7 +108,8 @@ def measure(
         cache: ``cold`` flushes the caches before each repetition, which is then a single call; ``hot``
             doesn't. Else ``config.cache``.
         config: how long and how exactly to measure.
-        check: called as ``check(output, *inputs)`` before and after timing; says whether the output is right.
+        check: called as ``check(output, *inputs)`` before and after timing, with the inputs as the function
+            left them; says whether the output is right.
         name: for messages; else that of the function.
 
     Raises:
@@ -223,19 +225,16 @@ def parts(device: Device, work: Work, clock: str) -> tuple[Running, Callable[[],
 def _calls(device: Device, running: Running, new_watch: Callable[[], Watch]) -> int:
     """How many calls a repetition needs so that the clock can tell how long it took.
 
-    Not as many as would keep the host busy for long: a clock of the device may see nothing of that.
+    Not as many as would keep the host busy for long, in ``setup`` or launching: the clock sees none of it.
     """
     calls, most = 1, running.most_calls
     while True:
         watch = new_watch()
         target = max(_RESOLUTIONS * watch.resolution, _SHORTEST)
-        act = running.ready(calls)
+        watch.seconds(running.ready(calls), cold=False)  # captures graphs, and teaches an EventWatch
         begin = device.now()
-        took = watch.seconds(act, cold=False)
-        if device.now() - begin > _LONGEST * 1e9 or calls == most:
-            return calls
-        took = min(took, *(watch.seconds(running.ready(calls), cold=False) for _ in range(2)))
-        if took >= target:
+        took = min(watch.seconds(running.ready(calls), cold=False) for _ in range(2))
+        if took >= target or calls == most or device.now() - begin > 2e9 * _LONGEST:
             return calls
         # At most tenfold: a short repetition says little about a long one.
         wanted = calls * min(10.0, 1.1 * target / took) if took > 0 else calls * 10.0
@@ -290,12 +289,12 @@ def _timing(samples: Samples, interval: Interval, config: BenchConfig, calls: in
         p5=float(p5),
         p95=float(p95),
         minimum=float(samples.min()),
-        relative_error=interval.relative_error,
+        relative_error=min(interval.relative_error, _MOST),
         repetitions=samples.size,
         calls=calls,
         warmup=warmup,
         outliers=outlier_share(samples),
-        drift=drift(samples),
+        drift=min(drift(samples), _MOST),
         converged=exact and samples.size >= config.min_repetitions,
         clock=config.clock,
         cache=config.cache,

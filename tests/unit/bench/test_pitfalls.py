@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from asynckit.bench.checks import goes_on_after_return
+from asynckit.bench.clocks import Work
 from asynckit.bench.config import BenchConfig
 from asynckit.bench.simulated_device import SimulatedGpu
 from asynckit.bench.timing import Measurement, measure
@@ -42,7 +43,7 @@ def test_without_synchronizing_only_the_launch_is_timed() -> None:
     gpu.kernel(LONG)
     assert gpu.seconds() - begin == pytest.approx(4e-6)
     assert timed(gpu, lambda: gpu.kernel(LONG), clock="host", cache="hot").timing.median >= LONG
-    assert "after the function has returned" in goes_on_after_return(gpu, lambda: gpu.kernel(LONG))
+    assert "after the function has returned" in goes_on_after_return(gpu, Work(lambda: gpu.kernel(LONG)))
 
 
 def test_what_waits_for_its_own_work_may_be_timed_on_the_cpu() -> None:
@@ -53,8 +54,8 @@ def test_what_waits_for_its_own_work_may_be_timed_on_the_cpu() -> None:
         gpu.kernel(LONG)
         gpu.synchronize()
 
-    assert goes_on_after_return(gpu, waits) == ""
-    assert goes_on_after_return(gpu, lambda: gpu.compute(1e-3)) == ""
+    assert goes_on_after_return(gpu, Work(waits)) == ""
+    assert goes_on_after_return(gpu, Work(lambda: gpu.compute(1e-3))) == ""
 
 
 @pytest.mark.parametrize("seconds", [LONG, SHORT])

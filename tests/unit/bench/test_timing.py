@@ -4,12 +4,14 @@ import gc
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import numpy as np
 import pytest
 
 from asynckit.bench import measure
 from asynckit.bench.config import BenchConfig
 from asynckit.bench.devices import CpuDevice
+from asynckit.bench.results import Timing
 from asynckit.bench.simulated_device import SimulatedGpu
 from asynckit.bench.timing import Measurement, in_words, run_once
 from asynckit.errors import AsynckitError, ConfigError, UsageError
@@ -117,6 +119,20 @@ def test_a_slow_function_ends_when_its_time_is_over() -> None:
     assert (found.timing.repetitions, found.timing.converged) == (3, False)
 
 
+def test_a_slow_setup_does_not_run_for_hours() -> None:
+    """A short function whose inputs take long gets few calls per repetition, and is told to be too short."""
+    gpu = SimulatedGpu()
+
+    def setup() -> float:
+        gpu.compute(0.06)
+        return 1e-9
+
+    found = measure(gpu.kernel, setup=setup, device=gpu, config=BenchConfig(cache="hot"))
+    assert found.timing.calls == 1
+    assert any("too short" in doubt for doubt in found.doubts)
+    assert gpu.seconds() < 20
+
+
 def test_only_so_many_samples_are_kept() -> None:
     """However many repetitions there are, a timing keeps 2,000, from the first to the last."""
     timing = noisy(0, relative_error=1e-6, max_repetitions=2500, max_seconds=60.0).timing
@@ -130,6 +146,7 @@ def test_an_empty_function_has_an_end() -> None:
     for clock in ("events", "host", "graph"):
         found = measure(lambda: None, device=gpu, clock=clock, config=replace(BRIEF, device="auto"))
         assert found.timing.median < 1e-6
+        assert msgspec.json.decode(msgspec.json.encode(found.timing), type=Timing) == found.timing
 
 
 @pytest.mark.parametrize(
@@ -138,6 +155,7 @@ def test_an_empty_function_has_an_end() -> None:
         ({"clock": "sundial"}, ConfigError, "must be one of"),
         ({"cache": "lukewarm"}, ConfigError, "must be one of"),
         ({"device": "abacus"}, ConfigError, "must be one of"),
+        ({"config": BenchConfig(seed=-1)}, ConfigError, "at least 0"),
         ({"config": BenchConfig(relative_error=0.0)}, ConfigError, "greater than 0"),
         ({"config": BenchConfig(min_repetitions=50, max_repetitions=10)}, ConfigError, "more than"),
         ({"clock": "events", "device": "cpu"}, UsageError, "no clock 'events'"),
