@@ -57,11 +57,12 @@ def profile_case(case: Case, device: str) -> str:
 
     if reason := reason_against(case, device, count_gpus(device)):
         return reason
-    prepared = case.make(device)
-    try:
-        run_once(prepared.function, setup=prepared.setup, device=device, name=case.key)
-    finally:
-        prepared.close()
+    with stdout_to_stderr():
+        prepared = case.make(device)
+        try:
+            run_once(prepared.function, setup=prepared.setup, device=device, name=case.key)
+        finally:
+            prepared.close()
     return ""
 
 

@@ -221,7 +221,7 @@ FAMILIES = (
 _GROUPS = {
     **{family.name: () for family in FAMILIES},
     **dict.fromkeys(("read", "copy", "triad"), ("bandwidth",)),
-    **dict.fromkeys(("h2d", "d2h"), ("transfer",)),
+    **dict.fromkeys(("h2d", "d2h", "all-reduce"), ("transfer",)),
     **dict.fromkeys(("sdpa-prefill", "sdpa-decode"), ("attention",)),
     **dict.fromkeys(("sampling", "logprobs"), ("logits",)),
     **dict.fromkeys(("decode", "prefill", "weight-update", "lora"), ("engine",)),

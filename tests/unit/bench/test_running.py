@@ -3,12 +3,14 @@
 from dataclasses import replace
 
 import pytest
+import torch
 
 from asynckit.bench.cases.case import Case, Prepared
 from asynckit.bench.config import BenchConfig
 from asynckit.bench.counting import Counts
 from asynckit.bench.running import failed, profile_case, run_case
-from asynckit.bench.suite import Suite
+from asynckit.bench.subject import Subject
+from asynckit.bench.suite import FAMILIES, Family, Suite
 from asynckit.errors import InputError, UsageError
 
 
@@ -136,3 +138,15 @@ def test_every_case_of_the_cpu_runs(suite: Suite, quick: BenchConfig, pattern: s
     for case in suite.cases([pattern]):
         row = run_case(case, "cpu", quick)
         assert row.timing or row.reason.startswith("needs"), row.reason
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("family", FAMILIES, ids=lambda family: str(family.name))
+def test_every_case_of_a_gpu_runs(tiny_subject: Subject, quick: BenchConfig, family: Family) -> None:
+    """The same cases on hardware; those for several GPUs may say that there is one."""
+    suite = Suite("cuda", lambda: tiny_subject)
+    for case in family.make(suite):
+        row = run_case(case, "cuda", quick)
+        assert row.timing or row.reason.startswith("needs 2 GPUs"), row.reason
+    suite.close()

@@ -16,7 +16,7 @@ def all_reduce_cases(gpus: int) -> list[Case]:
         Case(
             name="all-reduce",
             variant=readable_size(size),
-            group="all-reduce",
+            group="transfer",
             make=partial(_make, size, gpus),
             counts=all_reduce(size, gpus) if gpus > 1 else Counts(),
             parameters={"bytes_each": size, "gpus": gpus, "dtype": "bfloat16"},

@@ -11,7 +11,7 @@ from asynckit.bench.cases.case import Case, Prepared
 from asynckit.bench.counting import Counts, copy, read, triad
 
 _ITEMSIZE = 4  # float32
-# Bytes of each array. The largest is many times the largest cache of the device.
+# Bytes of each array. The largest are beyond the caches of all but the largest servers.
 SIZES = {
     "cpu": tuple(2**16 * 4**step for step in range(7)),
     "cuda": tuple(2**16 * 2**step for step in range(15)),

@@ -37,7 +37,7 @@ class Decoding:
         self._batch = batch
         self._adapters = adapters
         self._seed = seed
-        self._prompts = [random_prompt(engine, prompt, seed + index) for index in range(batch)]
+        self._prompts = [random_prompt(engine, prompt, f"decode {seed} {index}") for index in range(batch)]
         self._left = 0
 
     def ready(self) -> tuple[()]:
@@ -94,17 +94,17 @@ class Decoding:
             self._engine.add(Request(_id(index), prompt, sampling, adapter=adapter))
 
 
-def prefill_request(engine: "Engine", tokens: int, seed: int) -> "Request":
-    """A prompt that the engine has not seen, of which one token is wanted."""
+def prefill_request(engine: "Engine", tokens: int, number: int) -> "Request":
+    """A prompt after which one token is wanted; other numbers give prompts that begin otherwise."""
     from asynckit.engine.config import SamplingParams
     from asynckit.engine.request import Request
 
     sampling = SamplingParams(max_tokens=1, ignore_eos=True)
-    return Request("prefill", random_prompt(engine, tokens, seed), sampling)
+    return Request("prefill", random_prompt(engine, tokens, f"prefill {number}"), sampling)
 
 
-def random_prompt(engine: "Engine", tokens: int, seed: int) -> tuple[int, ...]:
-    """Token ids at random."""
+def random_prompt(engine: "Engine", tokens: int, seed: str) -> tuple[int, ...]:
+    """Token ids at random; prompts of one seed begin alike, however long they are."""
     generator = random.Random(seed)  # noqa: S311 - reproducible
     return tuple(generator.choices(range(engine.capacity.vocabulary), k=tokens))
 

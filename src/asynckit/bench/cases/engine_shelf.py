@@ -7,6 +7,7 @@ import json
 import tempfile
 from collections.abc import Mapping
 from dataclasses import replace
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -35,6 +36,7 @@ class EngineShelf:
     Attributes:
         adapters: how many there are.
         rank: of each.
+        unseen: numbers of prompts, each of which comes once: a prompt that the engine has seen costs less.
     """
 
     def __init__(
@@ -45,6 +47,7 @@ class EngineShelf:
         self._seed = seed
         self.adapters = min(_ADAPTERS, config.max_loras)
         self.rank = min(_RANK, config.max_lora_rank)
+        self.unseen = count(seed)
         self._engine: Engine | None = None
         self._lora_compute: bool | None = None
         self._refused: AsynckitError | None = None

@@ -8,7 +8,6 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
-from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -151,8 +150,8 @@ class EngineCases:
 
     def _make_prefill(self, tokens: int, device: str) -> Prepared:
         engine = self._engine(device, lora_compute=self.lora_compute)
-        seeds = count(self.seed)
-        setup = partial(_next_request, engine, tokens, seeds)
+        assert self.shelf
+        setup = partial(_next_request, engine, tokens, self.shelf.unseen)
         return Prepared(partial(_run, engine), setup, partial(drain, engine))
 
     def _make_update(self, source: str, device: str) -> Prepared:
@@ -174,8 +173,8 @@ def cache_tokens(device: str, longest: int, block_size: int) -> int:
     return max(max(BATCHES) * sequence, max(_PREFILLS[device]) + block_size)
 
 
-def _next_request(engine: "Engine", tokens: int, seeds: Iterator[int]) -> "Request":
-    return prefill_request(engine, tokens, next(seeds))
+def _next_request(engine: "Engine", tokens: int, unseen: Iterator[int]) -> "Request":
+    return prefill_request(engine, tokens, next(unseen))
 
 
 def _run(engine: "Engine", request: "Request") -> None:

@@ -2,12 +2,12 @@
 
 ``--case module:function`` times ``function()``. ``--case module:function@hook`` times what the function does
 with the inputs that ``hook`` of the same module makes anew for each call, outside the time: a tuple of
-positional arguments, a dict of keyword arguments, or the only argument. A hook that takes an argument gets
-the device, ``cuda`` or ``cpu``.
+positional arguments, a dict of keyword arguments, None for none, or the only argument. A hook with a
+parameter ``device`` is told it, ``cuda`` or ``cpu``.
 """
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -34,15 +34,13 @@ def function_case(pattern: str) -> Case:
     if marked and not hook_name:
         raise InputError("names no set-up hook after @", where=pattern, mend="write module:function@hook")
     function = _import(name)
-    hook = (
-        _import(hook_name if ":" in hook_name else f"{name.partition(':')[0]}:{hook_name}")
-        if marked
-        else None
-    )
-    if hook is None:
-        _check_call(function, name, (), "give a set-up hook that makes them: module:function@hook")
+    if marked:
+        hook = _import(hook_name if ":" in hook_name else f"{name.partition(':')[0]}:{hook_name}")
+        known = {"device": ""} if _asks_for_device(hook) else {}
+        _check_call(hook, hook_name, known, "a hook takes nothing, or the device")
     else:
-        _check_hook(hook, hook_name)
+        hook = None
+        _check_call(function, name, {}, "give a set-up hook that makes them: module:function@hook")
     return Case(
         name=name,
         variant=f"@{hook_name}" if marked else "",
@@ -60,33 +58,34 @@ def _import(name: str) -> Callable[..., Any]:
     return found
 
 
-def _check_hook(hook: Callable[..., Any], name: str) -> None:
-    if not _takes(hook, 1):
-        _check_call(hook, name, (), "a hook takes nothing, or the device")
-
-
-def _check_call(function: Callable[..., Any], name: str, arguments: tuple[Any, ...], mend: str) -> None:
+def _check_call(function: Callable[..., Any], name: str, known: Mapping[str, str], mend: str) -> None:
     try:
-        inspect.signature(function).bind(*arguments)
+        inspect.signature(function).bind(**known)
     except TypeError as error:
         raise InputError(f"can't be called: {error}", where=name, mend=mend) from error
     except ValueError:  # a function in C, which says nothing about its arguments
         return
 
 
-def _takes(function: Callable[..., Any], count: int) -> bool:
-    """Whether so many positional arguments are needed or welcome."""
+def _asks_for_device(hook: Callable[..., Any]) -> bool:
     try:
-        inspect.signature(function).bind(*range(count))
-    except (TypeError, ValueError):
+        return "device" in inspect.signature(hook).parameters
+    except ValueError:  # as above
         return False
-    return True
 
 
 def _make(function: Callable[..., Any], hook: Callable[..., Any] | None, device: str) -> Prepared:
     if hook is None:
         return Prepared(function)
-    prepare = partial(hook, device) if _takes(hook, 1) else hook
-    if not isinstance(prepare(), dict):
-        return Prepared(function, prepare)
-    return Prepared(lambda named: function(**named), prepare)
+    prepare = partial(hook, device=device) if _asks_for_device(hook) else hook
+    first = prepare()
+    if first is None:
+        return Prepared(function, partial(_no_arguments, prepare))
+    if isinstance(first, dict):
+        return Prepared(lambda named: function(**named), prepare)
+    return Prepared(function, prepare)
+
+
+def _no_arguments(prepare: Callable[[], Any]) -> tuple[()]:
+    prepare()
+    return ()

@@ -80,17 +80,21 @@ def test_beginning_again_costs_little(suite: Suite) -> None:
 
 
 def test_prefills_find_nothing_in_the_cache(suite: Suite) -> None:
-    """Every call computes all of its prompt."""
-    case = suite.cases(["prefill T=128"])[0]
-    prepared, engine = case.make("cpu"), engine_of(suite)
-    for _ in range(3):
-        before = engine.statistics()
-        call(prepared)
-        assert engine.statistics().prefilled_tokens == before.prefilled_tokens + 128
-        assert engine.statistics().steps == before.steps + 1
-        assert engine.statistics().prefix_hit_tokens == before.prefix_hit_tokens
+    """Every call computes its whole prompt: after decode steps, after shorter ones, and once more."""
+    engine = engine_of(suite)
+    for pattern in ("decode B=8", "prefill T=128", "prefill T=511", "prefill T=128"):
+        case = suite.cases([pattern])[0]
+        prepared = case.make("cpu")
+        for _ in range(3):
+            before = engine.statistics()
+            call(prepared)
+            after = engine.statistics()
+            if case.name == "prefill":
+                assert after.prefilled_tokens == before.prefilled_tokens + case.parameters["context"]
+                assert after.steps == before.steps + 1
+                assert after.prefix_hit_tokens == before.prefix_hit_tokens
+        prepared.close()
         assert not engine.has_work()
-    assert case.counts.tokens == 128
 
 
 def test_adapters_are_computed_only_where_they_are_on(suite: Suite) -> None:

@@ -22,6 +22,7 @@ async def later(): pass
 def slowly(): yield 1
 def one(): return next(numbers)
 def pair(device): return next(numbers), device
+def reset(size=3): seen.clear()
 def keywords(): return {"a": next(numbers)}
 def needs_much(a, b, c): pass
 class Thing:
@@ -72,6 +73,11 @@ def test_a_hook_may_give_keywords(own: str, quick: BenchConfig) -> None:
     """A dict is keyword arguments."""
     seen = run(f"{own}:named@keywords", quick)
     assert len(set(seen)) == len(seen) >= 3
+
+
+def test_a_hook_may_only_prepare(own: str, quick: BenchConfig) -> None:
+    """One that returns nothing gives no arguments, and its own defaults stay."""
+    assert run(f"{own}:plain@reset", quick) == [()]
 
 
 def test_a_hook_of_another_module(own: str, quick: BenchConfig) -> None:
