@@ -46,7 +46,7 @@ from asynckit.errors import ConfigError, UsageError
 
 MOST_SAMPLES = 2000  # that a Timing keeps
 _RESOLUTIONS = 1000  # of the clock, that a repetition should last
-_SHORTEST = 20e-6  # seconds of a repetition, whatever the clock
+_SHORTEST = 100e-6  # seconds of a repetition, whatever the clock: beside it, what calling costs is small
 _FEWEST = 3  # repetitions, however slow
 _LONGEST = 0.05  # seconds of the host for a repetition, after which it gets no more calls
 _A_WHILE = 0.1  # seconds; noise comes in stretches of milliseconds
