@@ -30,6 +30,7 @@ class Comparison(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
         after: likewise.
         rounds: that were measured; 0 in a comparison with a file.
         reason: why the verdict is UNSURE; empty where the interval says it.
+        failed: whether that is an error of the case or its side, rather than something that is missing.
         doubts: what speaks against the times of either side.
         before_seconds: of each round.
         after_seconds: likewise.
@@ -46,6 +47,7 @@ class Comparison(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
     after: float | None = None
     rounds: int = 0
     reason: str = ""
+    failed: bool = False
     doubts: tuple[str, ...] = ()
     before_seconds: tuple[float, ...] = ()
     after_seconds: tuple[float, ...] = ()
@@ -82,6 +84,11 @@ class ComparisonReport(msgspec.Struct, frozen=True, forbid_unknown_fields=True, 
     def regressions(self) -> list[Comparison]:
         """Those for which CI should fail."""
         return [each for each in self.comparisons if each.regression]
+
+    @property
+    def failures(self) -> list[Comparison]:
+        """Those that ended with an error."""
+        return [each for each in self.comparisons if each.failed]
 
 
 def judged(
@@ -126,9 +133,18 @@ def judged(
     )
 
 
-def unjudged(key: str, reason: str, partner: str = "") -> Comparison:
-    """What is found where at least one side has no times."""
-    return Comparison(key=key, partner=_other(key, partner), verdict=Verdict.UNSURE, reason=reason)
+def unjudged(key: str, reason: str, partner: str = "", *, failed: bool = False) -> Comparison:
+    """What is found where at least one side has no times.
+
+    Args:
+        key: of the case.
+        reason: why not.
+        partner: key on the side before.
+        failed: whether that is an error.
+    """
+    return Comparison(
+        key=key, partner=_other(key, partner), verdict=Verdict.UNSURE, reason=reason, failed=failed
+    )
 
 
 def _other(key: str, partner: str) -> str:

@@ -102,11 +102,12 @@ def compare_case(
         for side, case in ((before, partner), (after, key)):
             opened = side.open(case)
             if opened.reason:
-                return unjudged(key, f"{side.name}: {opened.reason}", partner=partner)
+                reason = f"{side.name}: {opened.reason}"
+                return unjudged(key, reason, partner, failed=opened.failed)
             doubts += (f"{side.name}: {doubt}" for doubt in opened.doubts)
         ratio, seconds = _take_turns((before, after), key, config, on_round)
     except WorkFailed as error:
-        return unjudged(key, str(error), partner=partner)
+        return unjudged(key, str(error), partner, failed=True)
     return judged(
         key,
         ratio,

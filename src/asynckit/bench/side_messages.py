@@ -68,10 +68,12 @@ class Opened(msgspec.Struct, frozen=True, tag="opened"):
 
     Attributes:
         reason: why it can't be; empty if it can.
+        failed: whether that is an error.
         doubts: what the checks found.
     """
 
     reason: str = ""
+    failed: bool = False
     doubts: tuple[str, ...] = ()
 
 

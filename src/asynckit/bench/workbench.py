@@ -64,7 +64,7 @@ class Workbench:
         try:
             return self._prepare(case)
         except Exception as error:  # noqa: BLE001 - a case may raise anything; the others are timed
-            return Opened(reason=f"failed: {_told(error)}")
+            return Opened(reason=f"failed: {_told(error)}", failed=True)
 
     def seconds(self) -> float:
         """Time one round: the median of as many repetitions as fit.

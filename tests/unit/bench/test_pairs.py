@@ -88,6 +88,7 @@ def test_a_case_that_cannot_be_timed_has_a_reason() -> None:
         (Verdict.UNSURE, "a: needs a GPU"),
         (Verdict.SAME, ""),
     ]
+    assert report.failures == []
 
 
 def test_doubtful_times_give_no_verdict() -> None:
@@ -103,6 +104,7 @@ def test_a_side_that_breaks_off_costs_its_case() -> None:
     found = compare(MadeSide("a", {"x": steady(1.0)}, last_round=7), MadeSide("b", {"x": steady(1.0)}))
     assert found.comparisons[0].verdict is Verdict.UNSURE
     assert found.comparisons[0].reason == "a: broke"
+    assert found.failures == list(found.comparisons)
 
 
 @pytest.mark.parametrize("seconds", [0.0, float("nan"), float("inf"), -1.0])
