@@ -84,8 +84,7 @@ def test_what_failed_at_once_may_be_begun_with_other_settings(tmp_path: Path) ->
     """The mend of an error at the first record is another setting, which must not be refused then."""
     folder = tmp_path / "out"
     other = changed("options", "format", to="npy")
-    with pytest.raises(InputError, match="no field"), Journal.open(folder, PLAN, overwrite=False) as journal:
-        journal.begin_encoder("gigatoken", frozenset())
+    with pytest.raises(InputError, match="no field"), Journal.open(folder, PLAN, overwrite=False):
         raise InputError("no field 'text'")
     with Journal.open(folder, other, overwrite=False) as journal:
         journal.part(0).write_bytes(b"part")
