@@ -14,7 +14,9 @@ class TokenizingProgress:
     """
 
     def __init__(self, total: int | None, *, quiet: bool) -> None:
-        self._shown = Progress(None if total is None else -(-total // 1_000_000), "MB", quiet=quiet)
+        megabytes = None if total is None else -(-total // 1_000_000)
+        # A rate of its own would count what an earlier attempt has done.
+        self._shown = Progress(megabytes, "MB", quiet=quiet, rates=False)
         self._began = time.monotonic()
         self._bytes = self._tokens = self._skipped = 0
         self._total = total
