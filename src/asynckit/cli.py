@@ -78,7 +78,7 @@ def root(
         typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit."),
     ] = False,
 ) -> None:
-    """Post-train and serve language models: asynchronous RL rollouts and an OpenAI-compatible server."""
+    """Post-train and serve language models: tokens, asynchronous RL rollouts, an OpenAI-compatible server."""
 
 
 def main() -> NoReturn:

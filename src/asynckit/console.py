@@ -160,10 +160,24 @@ def print_error(message: str, where: str, mend: str) -> None:
 
 
 class Progress:
-    """Counts finished items on stderr; silent when ``quiet``."""
+    """Counts finished items on stderr; silent when ``quiet``.
+
+    Args:
+        total: how many there are; None where nobody knows.
+        unit: what they are.
+        quiet: show nothing.
+        rates: whether a bar says how fast it goes; else that is in the notes.
+        clock: of the lines without a terminal, in seconds.
+    """
 
     def __init__(
-        self, total: int | None, unit: str, *, quiet: bool, clock: Callable[[], float] = time.monotonic
+        self,
+        total: int | None,
+        unit: str,
+        *,
+        quiet: bool,
+        rates: bool = True,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._total = total
         self._unit = unit
@@ -175,7 +189,11 @@ class Progress:
         if not quiet and sys.stderr.isatty():
             from tqdm import tqdm as bar
 
-            self._bar = bar(total=total, unit=unit, file=sys.stderr, dynamic_ncols=True)
+            counted = (
+                "{n_fmt} {unit}" if total is None else "{percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} {unit}"
+            )
+            layout = None if rates else counted + " [{elapsed}{postfix}]"
+            self._bar = bar(total=total, unit=unit, file=sys.stderr, dynamic_ncols=True, bar_format=layout)
 
     def update(self, done: int, note: str = "") -> None:
         """Show that ``done`` items are finished; ``note`` is a few words more."""

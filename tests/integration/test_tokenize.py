@@ -1,5 +1,6 @@
 """``asynckit tokenize`` as a person runs it."""
 
+import gzip
 import hashlib
 import json
 import os
@@ -170,3 +171,19 @@ def test_the_plan_comes_true(tokenizer: Path, corpus: Path, tmp_path: Path) -> N
     assert plan["tokens_low"] <= found["tokens"] <= plan["tokens_high"]
     written = sum(path.stat().st_size for path in (tmp_path / "out").glob("data-*"))
     assert plan["output_bytes"] == pytest.approx(written, rel=0.5)
+
+
+def test_the_plan_counts_what_is_compressed(tokenizer: Path, corpus: Path, tmp_path: Path) -> None:
+    """A file whose content is many times what is stored must not be taken for a small one."""
+    with gzip.open(tmp_path / "most.jsonl.gz", "wb") as file:
+        file.write(corpus.read_bytes() * 20)
+    plan = done(corpus, tmp_path / "most.jsonl.gz", "-t", tokenizer, "--plan")
+    assert plan["documents"] == pytest.approx(21 * 1500, rel=0.02)
+    assert plan["input_bytes"] == pytest.approx(21 * corpus.stat().st_size, rel=0.1)
+
+
+def test_there_is_no_plan_of_nothing(tokenizer: Path, tmp_path: Path) -> None:
+    """Empty files are the inputs' fault, not a bug."""
+    (tmp_path / "empty.jsonl").touch()
+    ended = run(tmp_path / "empty.jsonl", "-t", tokenizer, "--plan")
+    assert (ended.returncode, "no document" in ended.stderr) == (4, True), ended.stderr

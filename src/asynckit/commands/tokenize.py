@@ -21,7 +21,7 @@ app = typer.Typer(add_completion=False)
 def tokenize(
     inputs: Annotated[
         list[str],
-        typer.Argument(metavar="INPUTS...", help="Files, folders, patterns, URLs, or - for standard input."),
+        typer.Argument(metavar="INPUTS", help="Files, folders, patterns, URLs, or - for standard input."),
     ],
     tokenizer: Annotated[
         str | None,
@@ -103,7 +103,7 @@ def tokenize(
     if json:
         console.print_json(summary.to_dict())
     else:
-        console.stdout().print(_table(summary))
+        console.print_for_people(_table(summary))
 
 
 def _run(inputs: list[str], loaded: "LoadedConfig", *, overwrite: bool, quiet: bool) -> "Summary":
@@ -133,7 +133,7 @@ def _show_plan(inputs: list[str], loaded: "LoadedConfig", *, json: bool) -> None
     if json:
         console.print_json(found.to_dict())
     else:
-        console.stdout().print(_plan_table(found))
+        console.print_for_people(_plan_table(found))
 
 
 def _table(summary: "Summary") -> "Table":
@@ -147,34 +147,48 @@ def _table(summary: "Summary") -> "Table":
     if totals.sequences != totals.documents:
         rows.append(("sequences", f"{totals.sequences:,}"))
     if totals.truncated_documents:
-        lost = f"{totals.truncated_documents:,} documents by {totals.truncated_tokens:,} tokens"
-        rows.append(("truncated", lost))
+        lost = _counted(totals.truncated_tokens, "token")
+        rows.append(("truncated", f"{_counted(totals.truncated_documents, 'document')} by {lost}"))
     if totals.skipped:
-        rows.append(("skipped", f"{totals.skipped:,} records, listed in skipped.jsonl"))
-    checked = f"{encoder.checked_documents:,} documents and {encoder.checked_excerpts:,} excerpts"
+        rows.append(("skipped", f"{_counted(totals.skipped, 'record')}, listed in skipped.jsonl"))
+    checked = " and ".join(
+        (_counted(encoder.checked_documents, "document"), _counted(encoder.checked_excerpts, "excerpt"))
+    )
     same = "the reference itself" if encoder.name == "tokenizers" else f"{checked} equal the reference's"
     rows.append(("encoder", f"{encoder.name} {encoder.version}; {same}"))
     if summary.seconds:
         megabytes, tokens = summary.bytes / summary.seconds / 1e6, summary.tokens / summary.seconds
         rows.append(("took", f"{summary.seconds:.1f} s ({megabytes:.1f} MB/s, {tokens:,.0f} tokens/s)"))
     files = sum(len(shard.files) for shard in manifest.shards)
-    rows.append(("written to", f"{summary.out}/ {files} files in {len(manifest.shards)} shards"))
+    rows.append(
+        (
+            "written to",
+            f"{summary.out}/ {_counted(files, 'file')} in {_counted(len(manifest.shards), 'shard')}",
+        )
+    )
     return _two_columns("tokenize", rows)
 
 
 def _plan_table(found: "Forecast") -> "Table":
     known = found.tokens_high == found.tokens_low
     spread = "" if known else f" ({found.tokens_low:,} to {found.tokens_high:,})"
-    broken = f", {found.skipped} broken records" if found.skipped else ""
+    broken = f", {_counted(found.skipped, 'broken record')}" if found.skipped else ""
     rows = [
         ("inputs", f"{found.inputs:,}, {found.input_bytes / 1e6:,.1f} MB"),
         ("sample", f"{found.sampled_bytes / 1e6:,.2f} MB{broken}"),
         ("documents", f"about {found.documents:,}"),
         ("tokens", f"about {found.tokens:,}{spread}"),
-        ("time", f"about {found.seconds:,.0f} s with {found.workers} workers, by {found.encoder}"),
+        (
+            "time",
+            f"about {found.seconds:,.1f} s with {_counted(found.workers, 'worker')}, by {found.encoder}",
+        ),
         ("disk", f"about {found.output_bytes / 1e6:,.1f} MB, twice that meanwhile"),
     ]
     return _two_columns("plan", rows)
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
 def _two_columns(title: str, rows: list[tuple[str, str]]) -> "Table":

@@ -1,7 +1,7 @@
 """Many token sequences in two flat arrays, without a Python object per token."""
 
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +25,20 @@ class Ragged(NamedTuple):
     def lengths(self) -> NDArray[np.int64]:
         """How many tokens each row has ``[rows]``."""
         return np.diff(self.offsets)
+
+
+def offsets_of(lengths: Sequence[int] | NDArray[Any]) -> NDArray[np.int64]:
+    """Where rows of these lengths begin, and the end of the last: int64 ``[rows + 1]``."""
+    offsets = np.zeros(len(lengths) + 1, np.int64)
+    np.cumsum(lengths, out=offsets[1:])
+    return offsets
+
+
+def ranges(starts: NDArray[np.int64], lengths: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The numbers of several ranges, one after another: int64 ``[sum of lengths]``."""
+    ends = np.cumsum(lengths)
+    before = np.repeat(starts - (ends - lengths), lengths)
+    return before + np.arange(before.size)
 
 
 Encode = Callable[[list[str]], Ragged]

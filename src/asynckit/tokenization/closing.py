@@ -34,7 +34,6 @@ class _Input:
     documents: int = 0
     tokens: int = 0
     lines: int = 0
-    bytes: int = 0
     skipped: list[dict[str, Any]] = field(default_factory=list)
     digests: Any = field(default_factory=hashlib.sha256)
 
@@ -46,8 +45,19 @@ class _Input:
         self.documents += note.documents
         self.tokens += note.tokens - note.padding
         self.lines += note.lines
-        self.bytes = max(self.bytes, note.end)
         self.digests.update(bytes.fromhex(note.digest))
+
+    def record(self, source: Source) -> InputRecord:
+        return InputRecord(
+            name=shown_name(source),
+            format=source.format,
+            compression=source.compression,
+            bytes=source.bytes,
+            digest=self.digests.hexdigest(),
+            documents=self.documents,
+            tokens=self.tokens,
+            skipped=len(self.skipped),
+        )
 
 
 def close_output(
@@ -85,19 +95,7 @@ def close_output(
         options_digest=hashlib.sha256(json.dumps(dict(options), sort_keys=True).encode()).hexdigest(),
         encoder=_encoder(worker, notes),
         totals=_totals(notes, shards),
-        inputs=tuple(
-            InputRecord(
-                name=shown_name(source),
-                format=source.format,
-                compression=source.compression,
-                bytes=source.bytes,
-                digest=each.digests.hexdigest(),
-                documents=each.documents,
-                tokens=each.tokens,
-                skipped=len(each.skipped),
-            )
-            for source, each in zip(sources, found, strict=True)
-        ),
+        inputs=tuple(each.record(source) for source, each in zip(sources, found, strict=True)),
         shards=shards,
     )
     if skipped := [each for input_ in found for each in input_.skipped]:

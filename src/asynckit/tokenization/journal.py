@@ -23,12 +23,13 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from asynckit.disk import whole_file, writing
-from asynckit.errors import ConfigError, InputError, UsageError, WorkFailed
+from asynckit.errors import AsynckitError, ConfigError, InputError, UsageError, WorkFailed
 from asynckit.tokenization.outputs.manifest import MANIFEST
 
 SCHEMA = "asynckit.tokenization-plan/1"
 _PLAN = "plan.json"
 _WORK = ".work"
+_LOCK = "lock"
 SKIPPED = "skipped.jsonl"
 _OWN = (_PLAN, MANIFEST, _WORK, SKIPPED, "state.json", "dataset_info.json", "data-*", ".*.tmp")
 _LOCK_SECONDS = 10.0  # a worker of a process that was killed ends within moments
@@ -54,6 +55,8 @@ class Journal:
     def open(cls, folder: Path, plan: Mapping[str, Any], *, overwrite: bool) -> Iterator["Journal"]:
         """Begin an output, or go on with one that was begun with the same plan; held against other processes.
 
+        An output that fails before any document of it is finished is as if it had never been begun.
+
         Args:
             folder: the output.
             plan: what is made of what.
@@ -65,16 +68,20 @@ class Journal:
         """
         refuse_foreign(folder)
         lock = _lock(folder)
+        journal = cls(folder)
         try:
-            journal = cls(folder)
             if overwrite:
                 journal.clear()
             elif before := read_plan(folder):
                 refuse_changes(folder, before, plan)
             journal._begin(plan)
-            yield journal
+            try:
+                yield journal
+            except AsynckitError:
+                journal._forget_if_empty()  # the mend may be another setting
+                raise
         finally:
-            if (folder / MANIFEST).is_file():
+            if journal.complete or not (folder / _PLAN).is_file():
                 shutil.rmtree(folder / _WORK, ignore_errors=True)
             lock.release()
 
@@ -119,6 +126,13 @@ class Journal:
             shutil.rmtree(folder)
             folder.mkdir()
 
+    def _forget_if_empty(self) -> None:
+        """Let an output be begun with other settings if there is no document in what has been finished."""
+        if any(self.parts.glob("*.part")) or any(shard["record"] for shard in self.shards().values()):
+            return
+        with contextlib.suppress(WorkFailed):  # a disk that refuses is what the error is about
+            self.clear()
+
     def commit(self, number: int, record: Mapping[str, Any], parts: list[Path]) -> None:
         """A shard's files are on the disk: remember what is known of it, and let its parts go."""
         _write_json(self._shards / f"{number:05d}.json", record)
@@ -134,14 +148,22 @@ class Journal:
         try:
             for path in (each for name in _OWN[1:] for each in self.folder.glob(name)):
                 if path.name == _WORK:
-                    for inner in path.iterdir():
-                        shutil.rmtree(inner) if inner.is_dir() else None
+                    _empty(path)
                 else:
                     path.unlink()
             (self.folder / _PLAN).unlink(missing_ok=True)
         except OSError as error:
             message = f"the earlier output cannot be deleted: {error.strerror or error}"
             raise WorkFailed(message, where=str(error.filename), mend="delete it yourself") from error
+
+
+def _empty(work: Path) -> None:
+    """Delete all but the lock, which is held."""
+    for inner in work.iterdir():
+        if inner.is_dir():
+            shutil.rmtree(inner)
+        elif inner.name != _LOCK:
+            inner.unlink()
 
 
 def _lock(folder: Path) -> FileLock:
@@ -151,7 +173,7 @@ def _lock(folder: Path) -> FileLock:
         UsageError: another process keeps it.
         WorkFailed: the disk refuses.
     """
-    lock = FileLock(folder / _WORK / "lock")
+    lock = FileLock(folder / _WORK / _LOCK)
     while True:
         with writing(folder):
             (folder / _WORK).mkdir(parents=True, exist_ok=True)

@@ -5,13 +5,14 @@ import math
 import random
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from asynckit.errors import InputError
 from asynckit.models.config import ModelConfig
@@ -96,8 +97,15 @@ def forecast(inputs: Sequence[str], *, model: ModelConfig, config: TokenizationC
         notes = [
             worker.tokenize(TokenizeUnit(piece.item, path)) for piece, path in zip(pieces, parts, strict=True)
         ]
+        there = {note.source for note in notes if note.tokens}
+        if not there:
+            raise InputError(
+                "the sample holds no document that could be used",
+                where="INPUTS",
+                mend="check --field and the inputs",
+            )
         record = worker.assemble(AssembleShard(0, parts, folder, worker.shard_settings, 0, 0))
-        rate = _rate(worker, folder)
+        rate = _rate(worker, there, folder)
         written = sum(file.bytes for file in record.files)
     return _extrapolated(pieces, notes, written, rate, worker, workers)
 
@@ -111,40 +119,70 @@ def _extrapolated(
     workers: int,
 ) -> Forecast:
     weights = np.array([_used(piece, note, worker) for piece, note in zip(pieces, notes, strict=True)], float)
+    stands_for = np.array([piece.stands_for for piece in pieces])
     tokens = np.array([note.tokens for note in notes], float)
-    sampled, total = weights.sum(), sum(piece.stands_for for piece in pieces)
-    if not tokens.sum():
-        raise InputError(
-            "the sample holds no document that could be used",
-            where="INPUTS",
-            mend="check --field and the inputs",
-        )
-    scale = total / sampled
-    # Standard error of a ratio estimator and the finite-population factor (Cochran, Sampling Techniques).
-    spread = tokens - weights * tokens.sum() / sampled
-    count = len(pieces)
-    error = math.sqrt(max(1 - 1 / scale, 0.0) * count * spread.var(ddof=1)) * scale if count > 1 else 0.0
-    estimate = tokens.sum() * scale
+    documents = np.array([note.documents for note in notes], float)
+    from_streams = np.array([is_stream(worker.job.sources[note.source]) for note in notes])
+    strata = [which for which in (from_streams, ~from_streams) if which.any()]
+    totals = [stands_for[which].sum() for which in strata]
+    found = [
+        _ratio_estimate(tokens[which], weights[which], total)
+        for which, total in zip(strata, totals, strict=True)
+    ]
+    estimate = sum(mean for mean, _ in found)
+    error = math.hypot(*(deviation for _, deviation in found))
     return Forecast(
         inputs=len(worker.job.sources),
-        input_bytes=round(total),
-        sampled_bytes=int(sampled),
-        documents=round(sum(note.documents for note in notes) * scale),
+        input_bytes=round(sum(totals)),
+        sampled_bytes=int(weights.sum()),
+        documents=round(
+            sum(
+                _ratio_estimate(documents[which], weights[which], total)[0]
+                for which, total in zip(strata, totals, strict=True)
+            )
+        ),
         tokens=round(estimate),
         tokens_low=max(round(estimate - _SIGMAS * error), 0),
         tokens_high=round(estimate + _SIGMAS * error),
-        seconds=total / rate / workers,
+        seconds=sum(totals) / rate / workers,
         workers=workers,
-        output_bytes=round(written * scale),
+        output_bytes=round(written * estimate / tokens.sum()),
         encoder=worker.encoder.name,
         skipped=sum(len(note.skipped) for note in notes),
     )
 
 
-def _rate(worker: Worker, folder: Path) -> float:
-    """Bytes a second of one worker, from a unit of ordinary size at the beginning of the largest source."""
+def _ratio_estimate(
+    counts: NDArray[np.float64], weights: NDArray[np.float64], total: float
+) -> tuple[float, float]:
+    """What ``total`` bytes hold, and its standard error with the finite-population factor.
+
+    A ratio estimator (Cochran, Sampling Techniques); one piece alone tells of no error.
+
+    Args:
+        counts: in each piece of the sample ``[pieces]``.
+        weights: bytes of each ``[pieces]``.
+        total: bytes of all that the sample stands for.
+    """
+    sampled, pieces = weights.sum(), len(weights)
+    if not sampled:
+        return 0.0, 0.0
+    scale = total / sampled
+    spread = counts - weights * counts.sum() / sampled
+    variance = max(1 - 1 / scale, 0.0) * pieces * spread.var(ddof=1) if pieces > 1 else 0.0
+    return float(counts.sum() * scale), math.sqrt(variance) * scale
+
+
+def _rate(worker: Worker, there: Iterable[int], folder: Path) -> float:
+    """Bytes a second of one worker, from a unit of ordinary size at the beginning of the largest source.
+
+    Args:
+        worker: to be timed.
+        there: indices of the sources that have text.
+        folder: for a block and a part.
+    """
     sources = worker.job.sources
-    index = max(range(len(sources)), key=lambda each: sources[each].bytes or 0)
+    index = max(there, key=lambda each: sources[each].bytes or 0)
     if is_stream(sources[index]):
         unit, content = next(blocks_of(sources[index], index, _TIMED_BYTES))
         path = folder / "timed.block"
@@ -165,23 +203,35 @@ def _used(piece: _Piece, note: UnitNote, worker: Worker) -> int:
 
 
 def _pieces(sources: tuple[Source, ...], config: TokenizationConfig, folder: Path) -> Iterator[_Piece]:
-    """One unit in a hundred or fewer, evenly spaced from a seeded start; of a stream its first block."""
+    """One unit in a hundred or more, evenly spaced from a seeded start; of a stream its first block.
+
+    Streams are drawn apart: how much they hold is known only of those that are drawn.
+    """
     candidates = list(_candidates(sources))
-    step = max(min(_ONE_IN, len(candidates) // _FEWEST_PIECES), 1)
-    offset = random.Random(0).randrange(step)  # noqa: S311 - no secret
-    taken = candidates[offset::step]
-    passed = sum(weight for _, weight in candidates)
-    size = sum(weight for _, weight in taken)
-    for number, (unit, weight) in enumerate(taken):
-        stands_for = passed * weight / size
+    streams = [each for each in candidates if is_stream(sources[each[0].source])]
+    ranges = [each for each in candidates if not is_stream(sources[each[0].source])]
+    drawn = [*_drawn(ranges), *_drawn(streams)]
+    for number, (unit, stored) in enumerate(drawn):
         source = sources[unit.source]
         if not is_stream(source):
-            yield _Piece(Item(number, 0, unit, max(int(weight), 1)), stands_for)
+            weight = max(weight_of(source, unit), 1)
+            yield _Piece(Item(number, 0, unit, weight), stored)
             continue
         for first, content in islice(blocks_of(source, unit.source, config.unit_bytes), 1):
             path = folder / f"{number}.block"
             path.write_bytes(content)
-            yield _Piece(Item(number, 0, first, len(content), path), stands_for * _expansion(source, content))
+            yield _Piece(Item(number, 0, first, len(content), path), stored * _expansion(source, content))
+
+
+def _drawn(candidates: list[tuple[Unit, float]]) -> list[tuple[Unit, float]]:
+    """Some of the units, and the stored bytes that each of them stands for."""
+    if not candidates:
+        return []
+    step = max(min(_ONE_IN, len(candidates) // _FEWEST_PIECES), 1)
+    offset = random.Random(0).randrange(step)  # noqa: S311 - no secret
+    taken = candidates[offset::step]
+    share = sum(weight for _, weight in taken) / max(sum(weight for _, weight in candidates), 1.0)
+    return [(unit, weight / share if share else 0.0) for unit, weight in taken]
 
 
 def _candidates(sources: tuple[Source, ...]) -> Iterator[tuple[Unit, float]]:

@@ -14,7 +14,8 @@ class TokenizingProgress:
     """
 
     def __init__(self, total: int | None, *, quiet: bool) -> None:
-        self._shown = Progress(None if total is None else -(-total // 1_000_000), "MB", quiet=quiet)
+        self._shown: Progress | None = None
+        self._quiet = quiet
         self._began = time.monotonic()
         self._bytes = self._tokens = self._skipped = 0
         self._total = total
@@ -45,12 +46,20 @@ class TokenizingProgress:
         self._tokens += tokens
 
     def show(self) -> None:
-        """Show the state; cheap enough for every turn of a loop."""
+        """Show the state; cheap enough for every turn of a loop.
+
+        The bar begins here: it has a thread, and workers are forked before.
+        """
+        if self._shown is None:
+            megabytes = None if self._total is None else -(-self._total // 1_000_000)
+            # A rate of its own would count what an earlier attempt has done.
+            self._shown = Progress(megabytes, "MB", quiet=self._quiet, rates=False)
         self._shown.update(self._bytes // 1_000_000, self._rates())
 
     def close(self) -> None:
         """Leave the terminal tidy."""
-        self._shown.close()
+        if self._shown is not None:
+            self._shown.close()
 
     def _rates(self) -> str:
         seconds = max(self.seconds, 1e-3)

@@ -80,6 +80,19 @@ def test_another_plan_is_refused_and_nothing_is_touched(
         assert not list(folder.glob("data-*"))
 
 
+def test_what_failed_at_once_may_be_begun_with_other_settings(tmp_path: Path) -> None:
+    """The mend of an error at the first record is another setting, which must not be refused then."""
+    folder = tmp_path / "out"
+    other = changed("options", "format", to="npy")
+    with pytest.raises(InputError, match="no field"), Journal.open(folder, PLAN, overwrite=False):
+        raise InputError("no field 'text'")
+    with Journal.open(folder, other, overwrite=False) as journal:
+        journal.part(0).write_bytes(b"part")
+    with pytest.raises(ConfigError), Journal.open(folder, PLAN, overwrite=False):
+        pass
+    assert journal.part(0).read_bytes() == b"part"
+
+
 def test_a_run_that_stopped_at_a_broken_record_may_go_on_without_it(tmp_path: Path) -> None:
     """But one that skipped some may not become strict: they are missing in what was finished."""
     folder = begun(tmp_path / "out")

@@ -9,7 +9,7 @@ from asynckit.tokenization.afterwards.shard_checks import id_problems, span_prob
 from asynckit.tokenization.afterwards.statistics import Spans, Spelling, Tally
 from asynckit.tokenization.outputs.dataset import TokenDataset
 from asynckit.tokenization.outputs.provenance import Stretches
-from asynckit.tokenization.outputs.stored_shards import StoredShard
+from asynckit.tokenization.outputs.stored_shards import DAMAGED_MEND, StoredShard
 
 
 def count(dataset: TokenDataset, spelling: Spelling, progress: Callable[[int], None]) -> Tally:
@@ -59,5 +59,4 @@ def _add(tally: Tally, shard: StoredShard, spans: Spans, spelling: Spelling) -> 
 def _require(shard: StoredShard, problems: Iterator[str]) -> None:
     problem = next(problems, None)
     if problem is not None:
-        mend = "asynckit tokens verify lists what is damaged; restore these files, or tokenize again"
-        raise InputError(problem, where=str(shard.path("")), mend=mend)
+        raise InputError(problem, where=str(shard.path("")), mend=DAMAGED_MEND)

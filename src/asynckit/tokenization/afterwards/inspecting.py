@@ -189,6 +189,8 @@ def render(inspection: Inspection) -> list["RenderableType"]:
 
     title = f"token {inspection.position:,} of {inspection.total:,} in {inspection.folder}"
     facts = Table(show_header=False, title=Text(readable(title)), title_justify="left")
+    facts.add_column()
+    facts.add_column(overflow="fold")  # a path that is cut off leads nowhere
     for name, value in _facts(inspection):
         facts.add_row(name, Text(readable(value)))
     window = Table("position", "id", "token", "document", "notes", title="tokens", title_justify="left")

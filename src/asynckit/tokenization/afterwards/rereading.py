@@ -10,7 +10,7 @@ from asynckit.errors import InputError
 from asynckit.tokenization.config import TokenizationConfig
 from asynckit.tokenization.inputs.faults import BrokenSource
 from asynckit.tokenization.inputs.listing import list_sources
-from asynckit.tokenization.inputs.names import STANDARD_INPUT
+from asynckit.tokenization.inputs.names import STANDARD_INPUT_SHOWN
 from asynckit.tokenization.inputs.reading import UnitReader
 from asynckit.tokenization.inputs.units import blocks_of, is_stream, units_of
 from asynckit.tokenization.outputs.manifest import MANIFEST, InputRecord, Manifest
@@ -42,7 +42,7 @@ def _other_version(manifest: Manifest, problem: str) -> InputError:
 
 def can_be_read_again(record: InputRecord) -> bool:
     """Whether an input is still somewhere: standard input is not."""
-    return record.name != STANDARD_INPUT
+    return record.name != STANDARD_INPUT_SHOWN
 
 
 class InputAgain:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 from asynckit.charts import bins, levels
 from asynckit.console import mark
 from asynckit.page import page, table, visible
-from asynckit.readable import in_one_line, readable
+from asynckit.readable import readable
 from asynckit.tokenization.afterwards.summary import SourceCounts, Summary, TopToken
 
 if TYPE_CHECKING:
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 _SOURCES = 30  # shown to a person, those with the most tokens; --json has all
 _BAR = 40  # characters
 _LONGEST_NAME = 80
+_LABEL = 14  # characters of a name beside a bar
 _SOURCE_COLUMNS = ("input", "documents", "tokens", "text", "tokens per byte", "skipped")
 _TOP_COLUMNS = ("token", "id", "count", "share")
 
@@ -24,6 +25,8 @@ def render(summary: Summary) -> list["RenderableType"]:
     from rich.text import Text
 
     facts = Table(show_header=False, title=_title(summary), title_justify="left")
+    facts.add_column()
+    facts.add_column(overflow="fold")
     for name, value in _facts(summary):
         facts.add_row(name, Text(readable(value)))
     return [
@@ -107,20 +110,23 @@ def _largest(summary: Summary) -> list[SourceCounts]:
 
 
 def _rates(summary: Summary) -> list[tuple[str, float]]:
-    """Names by their ends, which tell files apart."""
-    names = [readable(each.name) for each in _largest(summary)]
     return [
-        (name if len(name) <= 14 else f"…{name[-13:]}", each.tokens_per_byte)
-        for name, each in zip(names, _largest(summary), strict=True)
+        (_by_its_end(each.name, _LABEL), each.tokens_per_byte)
+        for each in _largest(summary)
         if each.tokens_per_byte is not None
     ]
 
 
+def _by_its_end(name: str, most: int) -> str:
+    """The name in one line; of a long one the end, which tells it from others."""
+    line = " ".join(readable(name).split())
+    return line if len(line) <= most else f"…{line[1 - most :]}"
+
+
 def _source_row(source: SourceCounts) -> tuple[str, ...]:
     rate = "" if source.tokens_per_byte is None else f"{source.tokens_per_byte:.4f}"
-    name = in_one_line(source.name, _LONGEST_NAME)
     return (
-        name,
+        _by_its_end(source.name, _LONGEST_NAME),
         f"{source.documents:,}",
         f"{source.tokens:,}",
         _bytes(source.text_bytes),
@@ -164,6 +170,7 @@ def _as_table(title: str, columns: tuple[str, ...], rows: list[tuple[str, ...]])
     from rich.text import Text
 
     shown = Table(*columns, title=title, title_justify="left")
+    shown.columns[0].overflow = "fold"
     for column in shown.columns[1:]:
         column.justify = "right"
     for row in rows:

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from asynckit.errors import InputError
-from asynckit.tokenization.arrays import Ragged
+from asynckit.tokenization.arrays import Ragged, offsets_of
 
 Ids = NDArray[np.uint32]
 
@@ -56,9 +56,8 @@ class NotApplicable(Exception):
 
 def ragged(rows: Sequence[Ids]) -> Ragged:
     """Rows in one flat array."""
-    offsets = np.zeros(len(rows) + 1, np.int64)
-    np.cumsum([len(row) for row in rows], out=offsets[1:])
-    return Ragged(np.concatenate(rows) if rows else np.zeros(0, np.uint32), offsets)
+    values = np.concatenate(rows) if rows else np.zeros(0, np.uint32)
+    return Ragged(values, offsets_of([len(row) for row in rows]))
 
 
 def utf8(texts: Sequence[str]) -> list[bytes]:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from asynckit.tokenization.arrays import Ragged
+from asynckit.tokenization.arrays import Ragged, offsets_of, ranges
 
 
 class Expansions:
@@ -34,18 +34,10 @@ class Expansions:
         in_rows = np.searchsorted(offsets, at, side="right") - 1
         counts = np.ones(ids.size, np.int64)
         counts[at] = self._lengths[pseudo]
-        starts = np.zeros(ids.size + 1, np.int64)
-        np.cumsum(counts, out=starts[1:])
+        starts = offsets_of(counts)
         expanded = np.repeat(ids, counts)
         expanded[ranges(starts[at], counts[at])] = self._ids[ranges(self._firsts[pseudo], counts[at])]
         return Ragged(expanded, starts[offsets]), np.unique(in_rows[~self._known[pseudo]])
-
-
-def ranges(starts: NDArray[np.int64], lengths: NDArray[np.int64]) -> NDArray[np.int64]:
-    """The numbers of several ranges, one after another ``[sum of lengths]``."""
-    ends = np.cumsum(lengths)
-    before = np.repeat(starts - (ends - lengths), lengths)
-    return before + np.arange(before.size)
 
 
 def replace_rows(rows: Ragged, which: NDArray[np.int64], new: Ragged) -> Ragged:
@@ -58,8 +50,7 @@ def replace_rows(rows: Ragged, which: NDArray[np.int64], new: Ragged) -> Ragged:
     """
     lengths = rows.lengths()
     lengths[which] = new.lengths()
-    offsets = np.zeros(len(lengths) + 1, np.int64)
-    np.cumsum(lengths, out=offsets[1:])
+    offsets = offsets_of(lengths)
     values = np.empty(offsets[-1], np.uint32)
     kept = np.ones(len(lengths), bool)
     kept[which] = False

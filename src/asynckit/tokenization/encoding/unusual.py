@@ -12,6 +12,8 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
+from asynckit.tokenization.arrays import offsets_of
+
 RUN = 200  # bytes of one kind that make a long run
 _AROUND = 96  # bytes of an excerpt on both sides of what was found
 _MOST_OF_RUN = 1500
@@ -89,8 +91,7 @@ class Unusual:
         if not texts:
             return []
         joined = _BETWEEN.join([*texts, b"", b""])  # two bytes to look at after every first byte
-        starts = np.zeros(len(texts), np.int64)
-        np.cumsum([len(text) + 1 for text in texts[:-1]], out=starts[1:])
+        starts = offsets_of([len(text) + 1 for text in texts[:-1]])
         data = np.frombuffer(joined, np.uint8)
         found: list[tuple[int, str]] = []
         for places, length_at in self._searches(joined, data):

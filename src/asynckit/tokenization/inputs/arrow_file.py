@@ -6,9 +6,8 @@ from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from typing import Any
 
-import numpy as np
-
 from asynckit.errors import InputError
+from asynckit.tokenization.arrays import offsets_of
 from asynckit.tokenization.inputs.access import named_faults
 from asynckit.tokenization.inputs.access import opened as opened_bytes
 from asynckit.tokenization.inputs.faults import is_damage
@@ -72,7 +71,7 @@ class ArrowFile:
             self._batch = held.__getitem__
             counts = [batch.num_rows for batch in held]
         self.columns: list[str] = list(map(str, reader.schema.names))
-        self._firsts: list[int] = np.concatenate([[0], np.cumsum(counts)]).astype(int).tolist()
+        self._firsts: list[int] = offsets_of(counts).tolist()
         self.rows = self._firsts[-1]
 
     def batches(self, start: int, end: int, columns: Sequence[str]) -> Iterator[Any]:

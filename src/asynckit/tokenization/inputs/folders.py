@@ -89,7 +89,7 @@ def _nothing(folder: str, paths: Sequence[str], input_format: str) -> InputError
     if not paths:
         return InputError("the folder holds no files", where=folder, mend=f"it needs one of {known}")
     endings = sorted({PurePosixPath(path).suffix or PurePosixPath(path).name for path in paths})
-    mend = f"it needs one of {known}; or say what its files are: --set tokenization.input_format=text"
+    mend = f"it needs one of {known}; or say what its files are: --input-format text"
     wanted = "that can be read" if input_format == "auto" else f"of {input_format}"
     return InputError(
         f"the folder holds no files {wanted}, only {', '.join(endings[:8])}", where=folder, mend=mend

@@ -21,7 +21,7 @@ from asynckit.tokenization.inputs.identity import size_and_identity
 from asynckit.tokenization.inputs.names import FORMATS, ROW_FORMATS, STANDARD_INPUT, is_url, kind_by_name
 from asynckit.tokenization.records import Source
 
-_SAY_FORMAT = "say it, such as --set tokenization.input_format=jsonl"
+_SAY_FORMAT = "say it, such as --input-format jsonl"
 
 
 def list_sources(inputs: Sequence[str], config: TokenizationConfig) -> list[Source]:

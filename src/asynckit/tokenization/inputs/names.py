@@ -18,6 +18,8 @@ FORMATS = {
 }
 ROW_FORMATS = frozenset({"parquet", "arrow"})
 STANDARD_INPUT = "-"
+STANDARD_INPUT_SHOWN = "standard input"
+"""What a person, and a manifest, call it."""
 
 
 class Kind(NamedTuple):

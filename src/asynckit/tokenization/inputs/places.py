@@ -2,7 +2,7 @@
 
 from asynckit.models.store import shown
 from asynckit.tokenization.inputs.access import ranges_of
-from asynckit.tokenization.inputs.names import ROW_FORMATS, STANDARD_INPUT
+from asynckit.tokenization.inputs.names import ROW_FORMATS, STANDARD_INPUT, STANDARD_INPUT_SHOWN
 from asynckit.tokenization.inputs.pieces import PIECE_BYTES
 from asynckit.tokenization.records import Source, Unit
 
@@ -24,7 +24,7 @@ def place_of(source: Source, start: int, line: int = -1) -> str:
 def shown_name(source: Source) -> str:
     """The source, for a person."""
     if source.name == STANDARD_INPUT:
-        return "standard input"
+        return STANDARD_INPUT_SHOWN
     return shown(source.name)
 
 

@@ -6,14 +6,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from asynckit.errors import ConfigError
-from asynckit.tokenization.arrays import Encode, Ragged
+from asynckit.tokenization.arrays import Encode, Ragged, offsets_of
 from asynckit.tokenization.config import TokenizationConfig
 from asynckit.tokenization.layouts.rows import (
     Around,
     begins_within,
     ends_within,
     heads_mask,
-    offsets_of,
     surrounded_rows,
 )
 from asynckit.tokenization.records import LaidOut

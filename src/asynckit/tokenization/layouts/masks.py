@@ -5,8 +5,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from asynckit.tokenization.arrays import Ragged
-from asynckit.tokenization.layouts.rows import heads_mask, offsets_of, row_sums
+from asynckit.tokenization.arrays import Ragged, offsets_of
+from asynckit.tokenization.layouts.rows import heads_mask, row_sums
 from asynckit.tokenization.records import LaidOut
 
 

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+from asynckit.tokenization.arrays import ranges
 from asynckit.tokenization.config import TokenizationConfig
 from asynckit.tokenization.layouts.first_fit import first_fit_decreasing
 from asynckit.tokenization.records import LaidOut, Sequences
@@ -134,10 +135,8 @@ def copy_pieces(source: NDArray[Any], target: NDArray[Any], pieces: Pieces) -> N
     cuts = np.searchsorted(passed, np.arange(_COPIED_AT_ONCE, passed[-1], _COPIED_AT_ONCE)).tolist()
     for start, stop in zip([0, *cuts], [*cuts, len(passed)], strict=True):
         lengths = pieces.lengths[start:stop]
-        steps = np.arange(lengths.sum()) - np.repeat(np.cumsum(lengths) - lengths, lengths)
-        target[steps + np.repeat(pieces.targets[start:stop], lengths)] = source[
-            steps + np.repeat(pieces.firsts[start:stop], lengths)
-        ]
+        to, at = ranges(pieces.targets[start:stop], lengths), ranges(pieces.firsts[start:stop], lengths)
+        target[to] = source[at]
 
 
 def _sequences(pieces: Pieces, pack_length: int) -> int:
@@ -147,8 +146,7 @@ def _sequences(pieces: Pieces, pack_length: int) -> int:
 
 def _counted(counts: NDArray[np.int64]) -> NDArray[np.int64]:
     """0, 1, … up to each count: ``[2, 3]`` gives ``[0, 1, 0, 1, 2]``."""
-    ends = np.cumsum(counts)
-    return np.arange(int(counts.sum())) - np.repeat(ends - counts, counts)
+    return ranges(np.zeros_like(counts), counts)
 
 
 def _joined(parts: Sequence[NDArray[Any]], dtype: DTypeLike) -> NDArray[Any]:

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from asynckit.tokenization.arrays import Ragged
+from asynckit.tokenization.arrays import Ragged, offsets_of
 
 
 class Around(NamedTuple):
@@ -14,13 +14,6 @@ class Around(NamedTuple):
 
     prefix: tuple[int, ...]
     suffix: tuple[int, ...]
-
-
-def offsets_of(lengths: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Where rows of these lengths begin, and the end of the last: int64 ``[rows + 1]``."""
-    offsets = np.zeros(len(lengths) + 1, dtype=np.int64)
-    np.cumsum(lengths, out=offsets[1:])
-    return offsets
 
 
 def heads_mask(offsets: NDArray[np.int64], lengths: NDArray[np.int64]) -> NDArray[np.bool_]:
@@ -78,6 +71,4 @@ def _one_of(ragged: Ragged, places: NDArray[np.int64], ids: Sequence[int]) -> ND
 
 def row_sums(values: NDArray[Any], offsets: NDArray[np.int64]) -> NDArray[np.int64]:
     """Sum of each row's values, 0 for an empty one: int64 ``[rows]``."""
-    sums = np.zeros(len(values) + 1, dtype=np.int64)
-    np.cumsum(values, out=sums[1:])
-    return np.diff(sums[offsets])
+    return np.diff(offsets_of(values)[offsets])

@@ -6,6 +6,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from asynckit.tokenization.arrays import offsets_of
+
 
 class StoredArray:
     """Numbers that are read when they are asked for; a mapped file is one piece, and never copied.
@@ -24,7 +26,7 @@ class StoredArray:
             read_piece: gives the piece of a number.
         """
         self.dtype = dtype
-        self._borders = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+        self._borders = offsets_of(lengths)
         self._read_piece = read_piece
         self._last: tuple[int, NDArray[Any]] | None = None
 

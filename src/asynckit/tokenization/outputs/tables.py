@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from asynckit.errors import WorkFailed
+from asynckit.tokenization.arrays import offsets_of
 from asynckit.tokenization.outputs.hashed_files import HashedFile, hashed_file
 from asynckit.tokenization.outputs.numpy_files import mask_of
 from asynckit.tokenization.outputs.parts import Part
@@ -112,7 +113,7 @@ def _offsets(lengths: NDArray[np.int64]) -> NDArray[np.int32]:
     if total > np.iinfo(np.int32).max:
         mend = "set tokenization.max_length, or write --format npy"
         raise WorkFailed(f"a unit has {total} tokens, more than a list of Arrow can hold", mend=mend)
-    return np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
+    return offsets_of(lengths).astype(np.int32)
 
 
 def _lists(offsets: NDArray[np.int32], values: NDArray[Any]) -> Any:

@@ -21,8 +21,10 @@ from asynckit.tokenization.afterwards.input_checks import check_inputs
 from asynckit.tokenization.afterwards.verifying import verify
 from asynckit.tokenization.afterwards.vocabulary import open_vocabulary
 from asynckit.tokenization.config import TokenizationConfig
+from asynckit.tokenization.inputs.places import shown_name
 from asynckit.tokenization.outputs.dataset import TokenDataset
 from asynckit.tokenization.outputs.manifest import read_manifest, write_manifest
+from asynckit.tokenization.records import Source
 from asynckit.tokenization.run import tokenize
 
 WORDS = ["fox", "dog", "jumps over", "lazy", "1 2 3", "é 世 🙂", "answer: forty two", "\n\n"]
@@ -152,7 +154,8 @@ def test_standard_input_is_gone(tmp_path: Path, tiny_tokenizer: Path) -> None:
     """It is not said to hold."""
     folder = made(tmp_path, tiny_tokenizer)
     manifest = read_manifest(folder)
-    change(folder, inputs=tuple(msgspec.structs.replace(each, name="-") for each in manifest.inputs))
+    name = shown_name(Source("-", "jsonl"))
+    change(folder, inputs=tuple(msgspec.structs.replace(each, name=name) for each in manifest.inputs))
     result = checked(folder, 1.0)
     assert result.check("inputs").covers == "nothing: standard input cannot be read again"
     assert result.check("reference").verdict == "not checked"

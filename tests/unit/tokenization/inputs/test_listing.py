@@ -86,7 +86,7 @@ def test_links(tmp_path: Path) -> None:
         ("*.csv", InputError, "matches no file", "check the pattern"),
         ("empty", InputError, "the folder holds no files", ".jsonl"),
         ("pictures", InputError, "no files that can be read, only .png", ".jsonl"),
-        ("data.bin", InputError, "does not tell its format", "input_format"),
+        ("data.bin", InputError, "does not tell its format", "--input-format"),
         ("data.parquet.gz", InputError, "Parquet inside gzip", "unpack"),
         ("pipe", InputError, "is no regular file", "read -"),
     ],

@@ -9,11 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from asynckit.tokenization.arrays import Ragged
+from asynckit.tokenization.arrays import Ragged, offsets_of
 from asynckit.tokenization.config import TokenizationConfig
 from asynckit.tokenization.layouts.first_fit import first_fit_decreasing
 from asynckit.tokenization.layouts.packing import pack
-from asynckit.tokenization.layouts.rows import offsets_of
 from asynckit.tokenization.records import LaidOut, Sequences
 
 PADDING = 7

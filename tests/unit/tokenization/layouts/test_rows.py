@@ -4,12 +4,11 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from asynckit.tokenization.arrays import Ragged
+from asynckit.tokenization.arrays import Ragged, offsets_of
 from asynckit.tokenization.layouts.rows import (
     begins_within,
     ends_within,
     heads_mask,
-    offsets_of,
     row_sums,
     surrounded_rows,
 )
