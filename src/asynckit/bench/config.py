@@ -42,18 +42,7 @@ class BenchConfig:
     threshold: float = field(
         default=0.05, metadata={"help": "share by which slower is a regression", "min": 0.0}
     )
-<<<<<<< HEAD
-<<<<<<< HEAD
-    gemm: tuple[str, ...] = field(
-        default=(), metadata={"help": "matrix products to measure besides the model's, as MxNxK"}
-    )
-    seed: int = field(default=0, metadata={"help": "of inputs and of the bootstrap"})
-=======
-    seed: int = field(default=0, metadata={"help": "of inputs and of the bootstrap", "min": 0})
->>>>>>> h/timing
-=======
     gemm: tuple[str, ...] = field(
         default=(), metadata={"help": "matrix products to measure besides the model's, as MxNxK"}
     )
     seed: int = field(default=0, metadata={"help": "of inputs and of the bootstrap", "min": 0})
->>>>>>> h/compare

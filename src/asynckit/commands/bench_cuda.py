@@ -214,16 +214,22 @@ def _compare(
         compare_revision,
         kind_of_partner,
     )
+    from asynckit.errors import Interrupted
+    from asynckit.interrupts import sigterm_as_interrupt
 
     _say_where(loaded.root.bench.device)
     kind, progress = kind_of_partner(against), _Progress(quiet=quiet)
     try:
-        if kind is Partner.FUNCTION:
-            return compare_functions(against, patterns, loaded.root.bench, progress.round)
-        job = _job(loaded.root, patterns, "this configuration")
-        if kind is Partner.REVISION:
-            return compare_revision(against, job, Path.cwd(), progress.round)
-        return compare_configurations(_job(load(Path(against)).root, patterns, against), job, progress.round)
+        with sigterm_as_interrupt():  # so that a checked-out revision is removed
+            if kind is Partner.FUNCTION:
+                return compare_functions(against, patterns, loaded.root.bench, progress.round)
+            job = _job(loaded.root, patterns, "this configuration")
+            if kind is Partner.REVISION:
+                return compare_revision(against, job, Path.cwd(), progress.round)
+            partner = _job(load(Path(against)).root, patterns, against)
+            return compare_configurations(partner, job, progress.round)
+    except KeyboardInterrupt:
+        raise Interrupted("stopped; nothing was decided", mend="") from None
     finally:
         progress.close()
 
@@ -244,11 +250,19 @@ def _job(root: "Root", patterns: tuple[str, ...], name: str) -> Any:
 def _show_comparison(found: "ComparisonReport", *, json: bool) -> None:
     from asynckit.bench.comparison_table import render, to_json
     from asynckit.bench.comparisons import raise_on_regression
+    from asynckit.errors import WorkFailed
 
     if json:
         console.print_json_text(to_json(found))
     else:
         console.print_for_people(*render(found))
+    if found.failures:
+        first = found.failures[0]
+        raise WorkFailed(
+            f"{len(found.failures)} of {len(found.comparisons)} cases failed: {first.reason}",
+            where=first.key,
+            mend="the comparison has every reason; --verbose shows tracebacks",
+        )
     raise_on_regression(found)
 
 
