@@ -10,6 +10,7 @@ import numpy as np
 from asynckit.errors import InputError
 from asynckit.models.config import ModelConfig
 from asynckit.models.light_tokenizer import LightTokenizer
+from asynckit.models.store import shown
 from asynckit.models.tokenizer_parts import load_parts, parts_digest
 from asynckit.tokenization.config import TokenizationConfig
 from asynckit.tokenization.encoding.choose import choose_encoder
@@ -175,7 +176,7 @@ class Worker:
         """The tokenizer as the manifest has it."""
         tokenizer, model = self.tokenizer, self.job.model
         return TokenizerRecord(
-            name=model.tokenizer or model.name,
+            name=shown(model.tokenizer or model.name),
             digest=parts_digest(self.parts),
             vocabulary=tokenizer.vocabulary,
             bos=tokenizer.named_id("bos_token"),
