@@ -29,6 +29,7 @@ from asynckit.tokenization.outputs.manifest import MANIFEST
 SCHEMA = "asynckit.tokenization-plan/1"
 _PLAN = "plan.json"
 _WORK = ".work"
+_LOCK = "lock"  # in it
 SKIPPED = "skipped.jsonl"
 _OWN = (_PLAN, MANIFEST, _WORK, SKIPPED, "state.json", "dataset_info.json", "data-*", ".*.tmp")
 _LOCK_SECONDS = 10.0  # a worker of a process that was killed ends within moments
@@ -113,11 +114,12 @@ class Journal:
         return json.loads(path.read_bytes()) if path.is_file() else {}
 
     def _forget_all(self) -> None:
-        for path in self.folder.glob("data-*"):
-            path.unlink()
-        for folder in (self.parts, self._shards):
+        # What says that shards are complete goes before they do, so that it is true whenever this is killed.
+        for folder in (self._shards, self.parts):
             shutil.rmtree(folder)
             folder.mkdir()
+        for path in self.folder.glob("data-*"):
+            path.unlink()
 
     def commit(self, number: int, record: Mapping[str, Any], parts: list[Path]) -> None:
         """A shard's files are on the disk: remember what is known of it, and let its parts go."""
@@ -135,7 +137,10 @@ class Journal:
             for path in (each for name in _OWN[1:] for each in self.folder.glob(name)):
                 if path.name == _WORK:
                     for inner in path.iterdir():
-                        shutil.rmtree(inner) if inner.is_dir() else None
+                        if inner.is_dir():
+                            shutil.rmtree(inner)
+                        elif inner.name != _LOCK:
+                            inner.unlink()
                 else:
                     path.unlink()
             (self.folder / _PLAN).unlink(missing_ok=True)
@@ -151,7 +156,7 @@ def _lock(folder: Path) -> FileLock:
         UsageError: another process keeps it.
         WorkFailed: the disk refuses.
     """
-    lock = FileLock(folder / _WORK / "lock")
+    lock = FileLock(folder / _WORK / _LOCK)
     while True:
         with writing(folder):
             (folder / _WORK).mkdir(parents=True, exist_ok=True)
@@ -185,8 +190,19 @@ def refuse_foreign(folder: Path) -> None:
             f"the folder holds {foreign[0]}, which tokenize does not write", where=str(folder), mend=mend
         )
     # The plan comes first of what is not hidden; killed before that, there is none yet.
-    if any(not name.startswith(".") for name in names) and not (folder / _PLAN).is_file():
+    if any(not name.startswith(".") for name in names) and not _may_be_ours(folder / _PLAN):
         raise UsageError("the folder has no plan.json of tokenize", where=str(folder), mend=mend)
+
+
+def _may_be_ours(plan: Path) -> bool:
+    """Whether the file is a plan of any version, or too damaged to be anybody's."""
+    if not plan.is_file():
+        return False
+    try:
+        found = json.loads(plan.read_bytes())
+    except (OSError, ValueError):
+        return True
+    return isinstance(found, dict) and str(found.get("schema")).startswith(SCHEMA.partition("/")[0])
 
 
 def read_plan(folder: Path) -> dict[str, Any] | None:
@@ -197,14 +213,14 @@ def read_plan(folder: Path) -> dict[str, Any] | None:
     """
     path = folder / _PLAN
     try:
-        found = json.loads(path.read_bytes())
+        found: dict[str, Any] = json.loads(path.read_bytes())
     except FileNotFoundError:
         return None
     except (OSError, ValueError) as error:
         raise UsageError(
             f"the plan cannot be read: {error}", where=str(folder / _PLAN), mend="use --overwrite"
         ) from error
-    if not isinstance(found, dict) or found.get("schema") != SCHEMA:
+    if found.get("schema") != SCHEMA:
         raise UsageError(
             "the output was begun by another version",
             where=str(folder / _PLAN),
