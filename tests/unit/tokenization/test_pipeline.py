@@ -130,6 +130,30 @@ def test_what_is_done_is_not_done_again(inputs: list[str], tiny_tokenizer: Path,
     assert pools[0].done + pools[1].done == whole[0].done
 
 
+@pytest.mark.parametrize("torn", [b"", b"\0" * 4096, None])
+def test_a_part_that_a_power_cut_has_torn_is_made_again(
+    torn: bytes | None, inputs: list[str], tiny_tokenizer: Path, tmp_path: Path
+) -> None:
+    """Parts are not synced: one without its bytes is no reason to stop."""
+    config = replace(SMALL, on_error="skip", shard_bytes=0)
+    make(inputs, tiny_tokenizer, tmp_path / "whole", config, calm)
+    with pytest.raises(Killed):
+        make(
+            inputs,
+            tiny_tokenizer,
+            tmp_path / "out",
+            config,
+            lambda worker: InlinePool(worker, 1, seeded(), tasks=9),
+        )
+    part = min((tmp_path / "out" / ".work" / "parts").iterdir())
+    content = bytearray(part.read_bytes())
+    content[-1] ^= 1
+    part.write_bytes(content if torn is None else torn)
+    make(inputs, tiny_tokenizer, tmp_path / "out", config, calm)
+    expected, found = digests(tmp_path / "whole"), digests(tmp_path / "out")
+    assert found == expected
+
+
 def test_a_broken_record_stops_the_work_and_keeps_the_rest(
     inputs: list[str], tiny_tokenizer: Path, tmp_path: Path
 ) -> None:
