@@ -96,10 +96,20 @@ def forecast(inputs: Sequence[str], *, model: ModelConfig, config: TokenizationC
         notes = [
             worker.tokenize(TokenizeUnit(piece.item, path)) for piece, path in zip(pieces, parts, strict=True)
         ]
+        if not any(note.tokens for note in notes):
+            raise _no_document()
         record = worker.assemble(AssembleShard(0, parts, folder, worker.shard_settings, 0, 0))
         rate = _rate(worker, folder)
         written = sum(file.bytes for file in record.files)
     return _extrapolated(pieces, notes, written, rate, worker, workers)
+
+
+def _no_document() -> InputError:
+    return InputError(
+        "the sample holds no document that could be used",
+        where="INPUTS",
+        mend="check --field and the inputs",
+    )
 
 
 def _extrapolated(
@@ -113,12 +123,6 @@ def _extrapolated(
     weights = np.array([_used(piece, note, worker) for piece, note in zip(pieces, notes, strict=True)], float)
     tokens = np.array([note.tokens for note in notes], float)
     sampled, total = weights.sum(), sum(piece.stands_for for piece in pieces)
-    if not tokens.sum():
-        raise InputError(
-            "the sample holds no document that could be used",
-            where="INPUTS",
-            mend="check --field and the inputs",
-        )
     scale = total / sampled
     # Standard error of a ratio estimator and the finite-population factor (Cochran, Sampling Techniques).
     spread = tokens - weights * tokens.sum() / sampled
