@@ -174,6 +174,14 @@ def test_what_is_skipped_is_listed_with_its_line(
     assert [each.documents for each in manifest.inputs] == [80, 80, 20]
 
 
+def test_pairs_are_counted_as_pairs(tiny_tokenizer: Path, tmp_path: Path) -> None:
+    """A bound on documents is not one on prompts and completions, of which there are twice as many."""
+    path = tmp_path / "a.jsonl"
+    path.write_text("".join(f'{{"prompt": "q {n}", "completion": "a {n}"}}\n' for n in range(20)))
+    config = replace(SMALL, mode="pairs", check_share=1.0)
+    assert make([str(path)], tiny_tokenizer, tmp_path / "out", config, calm).encoder.checked_documents == 20
+
+
 def test_a_unit_that_kills_every_worker_ends_the_work(
     inputs: list[str], tiny_tokenizer: Path, tmp_path: Path
 ) -> None:
