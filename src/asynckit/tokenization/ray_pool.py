@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import ray
-from ray.exceptions import RayActorError, RayTaskError
+from ray.exceptions import ObjectLostError, RayActorError, RayTaskError
 
 from asynckit.cluster.config import RayConfig
 from asynckit.cluster.connection import connect, disconnect
@@ -109,7 +109,10 @@ class RayPool:
         actor, task = self._busy.pop(reference)
         try:
             note, part = ray.get(reference)
-        except RayActorError:
+        except (
+            RayActorError,
+            ObjectLostError,
+        ):  # its node may go after the work is done, and the answer with it
             self._idle.append(self._actor())
             return Outcome(task, died=True)
         except RayTaskError as error:
