@@ -188,14 +188,13 @@ class Worker:
         """Write the part of a unit."""
         item, config = task.item, self.job.config
         source = self.job.sources[item.unit.source]
-        block = item.block.read_bytes() if item.block else None
         before = self.encoder.checked_documents, self.encoder.checked_excerpts
-        reader = UnitReader(source, item.unit, block, self.layout.fields, config)
+        reader = None if item.broken else self._reader(source, item)
         note = UnitNote(item.number, item.unit.source, item.unit.start, item.unit.end)
         laid: list[LaidOut] = []
         places = [np.empty((2, 0), np.int64)]
         try:
-            for records in () if item.broken else reader:
+            for records in reader or ():
                 out = self._lay_out(source, item, records)
                 laid.append(out)
                 places.append(np.stack((records.starts, records.ends))[:, out.kept])
@@ -208,7 +207,8 @@ class Worker:
             note.skipped.append(asdict(Skipped(item.unit.start, -1, item.broken)))
         starts, ends = np.concatenate(places, axis=1)
         sequences = pack(laid, starts, ends, config, self.padding)
-        note.digest, note.lines = reader.digest, reader.lines
+        if reader is not None:
+            note.digest, note.lines = reader.digest, reader.lines
         note.documents, note.sequences = len(sequences.starts), len(sequences.lengths)
         note.tokens = len(sequences.tokens)
         note.padding = note.tokens - int(sequences.span_tokens.sum())
@@ -222,6 +222,10 @@ class Worker:
         dtype = self.shard_settings.dtype
         write_part(task.path, sequences, asdict(note), source=item.unit.source, dtype=dtype)
         return note
+
+    def _reader(self, source: Source, item: Item) -> UnitReader:
+        block = item.block.read_bytes() if item.block else None
+        return UnitReader(source, item.unit, block, self.layout.fields, self.job.config)
 
     def _lay_out(self, source: Source, item: Item, records: Records) -> LaidOut:
         """Tokens of a batch; an encoder's error does not know which of the records it is about."""

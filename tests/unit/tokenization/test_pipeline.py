@@ -174,6 +174,19 @@ def test_what_is_skipped_is_listed_with_its_line(
     assert [each.documents for each in manifest.inputs] == [80, 80, 20]
 
 
+@pytest.mark.parametrize("name", ["b.parquet", "b.arrow"])
+def test_a_file_that_cannot_be_opened_is_skipped(name: str, tiny_tokenizer: Path, tmp_path: Path) -> None:
+    """A file of rows that is cut off has lost what says where its rows are; the other files still count."""
+    (tmp_path / "a.jsonl").write_text('{"text": "fox"}\n')
+    (tmp_path / name).write_bytes(b"PAR1")
+    config = replace(SMALL, on_error="skip")
+    both = [str(tmp_path / each) for each in ("a.jsonl", name)]
+    manifest = make(both, tiny_tokenizer, tmp_path / "out", config, calm)
+    assert [(each.documents, each.skipped) for each in manifest.inputs] == [(1, 0), (0, 1)]
+    with pytest.raises(InputError, match="is damaged"):
+        make(both, tiny_tokenizer, tmp_path / "other", SMALL, calm)
+
+
 def test_pairs_are_counted_as_pairs(tiny_tokenizer: Path, tmp_path: Path) -> None:
     """A bound on documents is not one on prompts and completions, of which there are twice as many."""
     path = tmp_path / "a.jsonl"
