@@ -110,6 +110,45 @@ def test_what_is_complete_is_left_alone(tokenizer: Path, corpus: Path, tmp_path:
     assert "data-00000.bin" not in shards(tmp_path / "out")
 
 
+@pytest.mark.parametrize("kind", ["jsonl", "csv"])
+def test_standard_input_that_tells_what_it_is_by_its_beginning(
+    kind: str, tokenizer: Path, tmp_path: Path
+) -> None:
+    """Compressed data and CSV come to an end like any other; other data for the same output is refused."""
+    content = {"jsonl": gzip.compress(b'{"text": "fox"}\n'), "csv": b"text\nfox\n"}[kind]
+    arguments = command("-", "--input-format", kind, "-t", tokenizer, "-o", tmp_path / "out")
+
+    def piped(data: bytes) -> "subprocess.CompletedProcess[bytes]":
+        return subprocess.run(
+            arguments, check=False, capture_output=True, input=data, timeout=120, env=environment()
+        )
+
+    assert json.loads(piped(content).stdout)["documents"] == 1
+    assert json.loads(piped(content).stdout)["complete_before"]
+    other = piped(content.replace(b"fox", b"dog") if kind == "csv" else gzip.compress(b'{"text": "dog"}\n'))
+    assert other.returncode == 4
+    assert b"is not what the output was made of" in other.stderr
+
+
+def test_an_output_inside_its_input_is_not_read(tokenizer: Path, tmp_path: Path) -> None:
+    """By whatever way the input's folder is named."""
+    (tmp_path / "corpus").mkdir()
+    (tmp_path / "corpus" / "a.jsonl").write_text('{"text": "fox"}\n')
+    (tmp_path / "link").symlink_to("corpus")
+    for index, named in enumerate((str(tmp_path / "link"), f"{tmp_path}/x/../corpus")):
+        (tmp_path / "x").mkdir(exist_ok=True)
+        arguments = (named, "-t", tokenizer, "-f", "parquet", "-o", tmp_path / "corpus" / "tokens")
+        assert done(*arguments, *["--overwrite"] * index)["documents"] == 1
+        assert done(*arguments)["complete_before"]
+
+
+def test_a_plan_for_nothing(tokenizer: Path, tmp_path: Path) -> None:
+    (tmp_path / "empty.jsonl").touch()
+    ended = run(tmp_path / "empty.jsonl", "-t", tokenizer, "--plan")
+    assert ended.returncode == 4
+    assert "holds no document" in ended.stderr
+
+
 def test_ctrl_c_keeps_what_was_finished(tokenizer: Path, corpus: Path, tmp_path: Path) -> None:
     """The command ends with 130 and says how to go on; nothing of it is left running."""
     out = tmp_path / "out"

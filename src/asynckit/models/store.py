@@ -83,8 +83,16 @@ def version_of(store: Any, location: str, info: dict[str, Any]) -> str:
 
 
 def shown(url: str) -> str:
-    """The URL with its password, if it has one, hidden."""
-    return re.sub(r"(?<=://)([^/@:]*):[^/@]*@", r"\1:***@", url)
+    """The URL with its password, and what signs it, hidden; likewise the URLs in a text."""
+    without_password = re.sub(r"(?<=://)([^/@:\s]*):[^/@\s]*@", r"\1:***@", url)
+    return _SIGNED.sub(r"\1***", without_password)
+
+
+# Parameters of presigned addresses: S3's and Google's X-…-Signature, Azure's sig, and tokens.
+_SIGNED = re.compile(
+    r"""([?&][\w.-]*(?:\bsig|signature|token|credential|secret|password|\bkey|accesskeyid)=)[^&#\s'")]+""",
+    re.IGNORECASE,
+)
 
 
 def _connect(url: str) -> tuple[Any, str]:

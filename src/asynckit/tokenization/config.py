@@ -43,7 +43,11 @@ class TokenizationConfig:
     )
     check_share: float = setting(
         default=0.002,
-        metadata={"help": "share of documents that the reference encodes too", "min": 0.0, "max": 1.0},
+        metadata={
+            "help": "share of documents that the reference encodes too; more where the inputs are small",
+            "min": 0.0,
+            "max": 1.0,
+        },
     )
     bos: str = setting(
         default="tokenizer",
@@ -78,6 +82,14 @@ class TokenizationConfig:
     )
     shard_bytes: int = setting(
         default=2 << 30, metadata={"help": "of input per shard; 0 makes one", "min": 0}
+    )
+    unit_seconds: float = setting(
+        default=1800.0,
+        metadata={
+            "help": "after which a worker that has not finished a unit is taken for dead",
+            "above": 0.0,
+            "identity": False,
+        },
     )
     workers: int | None = setting(
         default=None, metadata={"help": "processes; one per core by default", "min": 1, "identity": False}

@@ -29,7 +29,7 @@ from asynckit.tokenization.outputs.manifest import MANIFEST
 SCHEMA = "asynckit.tokenization-plan/1"
 _PLAN = "plan.json"
 _WORK = ".work"
-_LOCK = "lock"
+_LOCK = "lock"  # in it
 SKIPPED = "skipped.jsonl"
 _OWN = (_PLAN, MANIFEST, _WORK, SKIPPED, "state.json", "dataset_info.json", "data-*", ".*.tmp")
 _LOCK_SECONDS = 10.0  # a worker of a process that was killed ends within moments
@@ -120,15 +120,17 @@ class Journal:
         return json.loads(path.read_bytes()) if path.is_file() else {}
 
     def _forget_all(self) -> None:
-        for path in self.folder.glob("data-*"):
-            path.unlink()
-        for folder in (self.parts, self._shards):
+        # What says that shards are complete goes before they do, so that it is true whenever this is killed.
+        for folder in (self._shards, self.parts):
             shutil.rmtree(folder)
             folder.mkdir()
+        for path in self.folder.glob("data-*"):
+            path.unlink()
 
     def _forget_if_empty(self) -> None:
         """Let an output be begun with other settings if there is no document in what has been finished."""
-        if any(self.parts.glob("*.part")) or any(shard["record"] for shard in self.shards().values()):
+        finished = any(self.parts.glob("*.part")) or any(shard["record"] for shard in self.shards().values())
+        if finished or self.avoided:
             return
         with contextlib.suppress(WorkFailed):  # a disk that refuses is what the error is about
             self.clear()
@@ -207,8 +209,19 @@ def refuse_foreign(folder: Path) -> None:
             f"the folder holds {foreign[0]}, which tokenize does not write", where=str(folder), mend=mend
         )
     # The plan comes first of what is not hidden; killed before that, there is none yet.
-    if any(not name.startswith(".") for name in names) and not (folder / _PLAN).is_file():
+    if any(not name.startswith(".") for name in names) and not _may_be_ours(folder / _PLAN):
         raise UsageError("the folder has no plan.json of tokenize", where=str(folder), mend=mend)
+
+
+def _may_be_ours(plan: Path) -> bool:
+    """Whether the file is a plan of any version, or too damaged to be anybody's."""
+    if not plan.is_file():
+        return False
+    try:
+        found = json.loads(plan.read_bytes())
+    except (OSError, ValueError):
+        return True
+    return isinstance(found, dict) and str(found.get("schema")).startswith(SCHEMA.partition("/")[0])
 
 
 def read_plan(folder: Path) -> dict[str, Any] | None:
@@ -219,14 +232,14 @@ def read_plan(folder: Path) -> dict[str, Any] | None:
     """
     path = folder / _PLAN
     try:
-        found = json.loads(path.read_bytes())
+        found: dict[str, Any] = json.loads(path.read_bytes())
     except FileNotFoundError:
         return None
     except (OSError, ValueError) as error:
         raise UsageError(
             f"the plan cannot be read: {error}", where=str(folder / _PLAN), mend="use --overwrite"
         ) from error
-    if not isinstance(found, dict) or found.get("schema") != SCHEMA:
+    if found.get("schema") != SCHEMA:
         raise UsageError(
             "the output was begun by another version",
             where=str(folder / _PLAN),

@@ -10,6 +10,7 @@ the tokenizer and the settings alone: units are numbered before anybody works on
 their numbers. So a run that was killed goes on where it was, with any number of workers.
 """
 
+import logging
 from collections import Counter, deque
 from dataclasses import asdict
 from pathlib import Path
@@ -17,11 +18,12 @@ from typing import Any, Protocol
 
 import msgspec
 
+from asynckit.disk import writing
 from asynckit.errors import InputError, WorkFailed
 from asynckit.tokenization.inputs.places import shown_name
 from asynckit.tokenization.journal import Journal
 from asynckit.tokenization.outputs.manifest import ShardRecord
-from asynckit.tokenization.outputs.parts import read_part
+from asynckit.tokenization.outputs.parts import DamagedPart, read_part
 from asynckit.tokenization.outputs.shards import ShardSettings
 from asynckit.tokenization.pool import Outcome
 from asynckit.tokenization.progress import TokenizingProgress
@@ -29,6 +31,8 @@ from asynckit.tokenization.records import Source
 from asynckit.tokenization.schedule import Assembly, Finished, Item, Ready
 from asynckit.tokenization.streams import Items
 from asynckit.tokenization.tasks import AssembleShard, TokenizeUnit, UnitNote
+
+_logger = logging.getLogger(__name__)
 
 _LOOK_SECONDS = 0.5
 _MOST_ATTEMPTS = 3
@@ -128,8 +132,8 @@ class Pipeline:
         """Whether a unit has been done in an earlier attempt; its bytes must be the same then."""
         if item.shard in self._committed:
             note = self._committed[item.shard].note(item.number)
-        elif task.path.is_file():
-            note = UnitNote(**read_part(task.path).note)
+        elif found := _whole_note(task.path):
+            note = found
             self._finish(item, task, note)
         else:
             return False
@@ -203,6 +207,19 @@ class Pipeline:
             where=where,
             mend="the machine may lack memory: use fewer --workers; then run the same command again",
         )
+
+
+def _whole_note(path: Path) -> UnitNote | None:
+    """The note of a part; None where there is none, or a power cut has torn it."""
+    if not path.is_file():
+        return None
+    try:
+        return UnitNote(**read_part(path).note)
+    except DamagedPart as error:
+        _logger.warning("%s; it is done again", error)
+        with writing(path):
+            path.unlink()
+        return None
 
 
 class _Committed:

@@ -99,15 +99,19 @@ def forecast(inputs: Sequence[str], *, model: ModelConfig, config: TokenizationC
         ]
         there = {note.source for note in notes if note.tokens}
         if not there:
-            raise InputError(
-                "the sample holds no document that could be used",
-                where="INPUTS",
-                mend="check --field and the inputs",
-            )
+            raise _no_document()
         record = worker.assemble(AssembleShard(0, parts, folder, worker.shard_settings, 0, 0))
         rate = _rate(worker, there, folder)
         written = sum(file.bytes for file in record.files)
     return _extrapolated(pieces, notes, written, rate, worker, workers)
+
+
+def _no_document() -> InputError:
+    return InputError(
+        "the sample holds no document that could be used",
+        where="INPUTS",
+        mend="check --field and the inputs",
+    )
 
 
 def _extrapolated(

@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import signal
+import time
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -49,12 +50,14 @@ class LocalPool:
     Args:
         do: what a worker does with a task, in the worker.
         workers: how many.
+        seconds: after which a worker that has not ended its task is killed, as one that hangs.
     """
 
-    def __init__(self, do: Callable[[Any], Any], workers: int) -> None:
+    def __init__(self, do: Callable[[Any], Any], workers: int, *, seconds: float) -> None:
         self._do = do
+        self._seconds = seconds
         self._idle: list[_Worker] = [_Worker(do, "fork") for _ in range(workers)]
-        self._busy: dict[Connection, tuple[_Worker, Any]] = {}
+        self._busy: dict[Connection, tuple[_Worker, Any, float]] = {}
 
     @property
     def idle(self) -> int:
@@ -75,22 +78,25 @@ class LocalPool:
             worker.end()
             worker = _Worker(self._do, "spawn")
             worker.connection.send(task)
-        self._busy[worker.connection] = (worker, task)
+        self._busy[worker.connection] = (worker, task, time.monotonic() + self._seconds)
 
     def wait(self, seconds: float) -> list[Outcome]:
         """The tasks that have ended, at most this much later."""
+        for worker, _, end in self._busy.values():
+            if time.monotonic() > end:
+                worker.process.kill()  # which closes its connection
         ready = wait(list(self._busy), timeout=seconds)
         return [self._ended(connection) for connection in ready if isinstance(connection, Connection)]
 
     def close(self) -> None:
         """End all workers, whatever they are doing."""
-        for worker in [*self._idle, *(worker for worker, _ in self._busy.values())]:
+        for worker in [*self._idle, *(worker for worker, *_ in self._busy.values())]:
             worker.end()
         self._idle.clear()
         self._busy.clear()
 
     def _ended(self, connection: Connection) -> Outcome:
-        worker, task = self._busy.pop(connection)
+        worker, task, _ = self._busy.pop(connection)
         try:
             answer, error = connection.recv()
         except (EOFError, OSError):

@@ -6,6 +6,7 @@ sent along. They send parts back, so the output is written by one machine, with 
 
 import contextlib
 import tempfile
+import time
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import replace
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import ray
-from ray.exceptions import RayActorError, RayTaskError
+from ray.exceptions import ObjectLostError, RayActorError, RayTaskError
 
 from asynckit.cluster.config import RayConfig
 from asynckit.cluster.connection import connect, disconnect
@@ -60,7 +61,7 @@ class RayPool:
         if not count:
             raise DependencyError("the cluster has no CPU", where="ray.address", mend="let nodes join it")
         self._idle = [self._actor() for _ in range(count)]
-        self._busy: dict[Any, tuple[Any, TokenizeUnit]] = {}
+        self._busy: dict[Any, tuple[Any, TokenizeUnit, float]] = {}
 
     @property
     def idle(self) -> int:
@@ -80,12 +81,16 @@ class RayPool:
             return
         actor = self._idle.pop()
         block = task.item.block.read_bytes() if task.item.block else None
-        self._busy[actor.tokenize.remote(task, block)] = (actor, task)
+        end = time.monotonic() + self._job.config.unit_seconds
+        self._busy[actor.tokenize.remote(task, block)] = (actor, task, end)
 
     def wait(self, seconds: float) -> list[Outcome]:
         """The tasks that have ended, at most this much later."""
         ended = self._local.wait(0.0 if self._busy else seconds)
         self._feed_local()
+        for actor, _, end in self._busy.values():
+            if time.monotonic() > end:
+                ray.kill(actor)  # its answer will be that it died
         if self._busy:
             patience = min(seconds, _LOCAL_SECONDS) if self._local.busy else seconds
             ready, _ = ray.wait(list(self._busy), num_returns=1, timeout=0.0 if ended else patience)
@@ -94,7 +99,7 @@ class RayPool:
 
     def close(self) -> None:
         """End all workers, whatever they are doing."""
-        for actor in [*self._idle, *(actor for actor, _ in self._busy.values())]:
+        for actor in [*self._idle, *(actor for actor, *_ in self._busy.values())]:
             ray.kill(actor)
         self._local.close()
 
@@ -106,10 +111,13 @@ class RayPool:
             self._local.give(self._waiting.popleft())
 
     def _ended(self, reference: Any) -> Outcome:
-        actor, task = self._busy.pop(reference)
+        actor, task, _ = self._busy.pop(reference)
         try:
             note, part = ray.get(reference)
-        except RayActorError:
+        except (
+            RayActorError,
+            ObjectLostError,
+        ):  # its node may go after the work is done, and the answer with it
             self._idle.append(self._actor())
             return Outcome(task, died=True)
         except RayTaskError as error:
@@ -131,7 +139,7 @@ def ray_pool(worker: Worker, config: RayConfig) -> Iterator[RayPool]:
     Raises:
         DependencyError: no cluster answers, or it has no CPU.
     """
-    local = LocalPool(worker, 1)  # forked before Ray has threads here
+    local = LocalPool(worker, 1, seconds=worker.job.config.unit_seconds)  # forked before Ray has threads here
     try:
         connect(config)
         try:

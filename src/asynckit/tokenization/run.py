@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import hashlib
 import json
 import logging
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,9 +15,11 @@ from asynckit.interrupts import sigterm_as_interrupt
 from asynckit.models.config import ModelConfig
 from asynckit.tokenization.closing import close_output
 from asynckit.tokenization.config import TokenizationConfig
+from asynckit.tokenization.inputs.faults import BrokenSource
 from asynckit.tokenization.inputs.listing import list_sources
-from asynckit.tokenization.inputs.names import is_url
+from asynckit.tokenization.inputs.names import STANDARD_INPUT, is_url
 from asynckit.tokenization.inputs.places import shown_name
+from asynckit.tokenization.inputs.units import blocks_of
 from asynckit.tokenization.journal import SCHEMA, Journal
 from asynckit.tokenization.outputs.manifest import Manifest, TokenizerRecord, read_manifest
 from asynckit.tokenization.pipeline import Pipeline, Pool
@@ -27,6 +30,7 @@ from asynckit.tokenization.schedule import total_weight
 from asynckit.tokenization.streams import Items
 from asynckit.tokenization.tasks import Job, Worker
 
+_CHECKED_BYTES = 1 << 20  # that the reference encodes at least, where there are so many
 _logger = logging.getLogger(__name__)
 
 
@@ -93,11 +97,13 @@ def tokenize(
     """
     folder = output_folder(config)
     sources = _sources(inputs, config, folder)
-    worker = Worker(Job(model, config, sources))
+    worker = Worker(Job(model, _checked_enough(config, sources), sources))
     tokenizer = worker.tokenizer_record
     with Journal.open(folder, _plan(sources, tokenizer, options), overwrite=overwrite) as journal:
         if journal.complete:
-            return Summary(folder, read_manifest(folder), None, 0, 0)
+            manifest = read_manifest(folder)
+            _refuse_another_standard_input(sources, manifest, config)
+            return Summary(folder, manifest, None, 0, 0)
         with sigterm_as_interrupt():
             try:
                 worker, progress = _make(worker, journal, ray, quiet=quiet)
@@ -105,7 +111,9 @@ def tokenize(
                 raise Interrupted(
                     "stopped; what was finished is kept", mend="run the same command again to go on"
                 ) from None
-        _refuse_changed(sources, _sources(inputs, config, folder))
+        # Standard input is at its end: there is nothing to look at again.
+        again = [name for name in inputs if name != STANDARD_INPUT]
+        _refuse_changed(sources, _sources(again, config, folder) if again else ())
         manifest = close_output(journal, sources, worker, tokenizer, options)
     return Summary(folder, manifest, progress.seconds, progress.worked_bytes, progress.worked_tokens)
 
@@ -119,6 +127,14 @@ def output_folder(config: TokenizationConfig) -> Path:
     if not config.out:
         raise UsageError("nobody said where the shards go", where="--out", mend="name a folder: --out DIR")
     return Path(config.out).expanduser().absolute()
+
+
+def _checked_enough(config: TokenizationConfig, sources: tuple[Source, ...]) -> TokenizationConfig:
+    """The settings with a share of checked documents that says something for small inputs, too."""
+    total = total_weight(sources)
+    if not config.check_share or not total:
+        return config
+    return dataclasses.replace(config, check_share=min(max(config.check_share, _CHECKED_BYTES / total), 1.0))
 
 
 def _plan(
@@ -155,8 +171,21 @@ def _make(
                 "%s differs from the reference, so all of it is done again without it: %s", name, error
             )
             avoid |= {name}
+            if any(source.name == STANDARD_INPUT for source in job.sources):
+                raise _needed_again(name, job, journal, avoid) from error
             continue
         return worker, progress
+
+
+def _needed_again(name: str, job: Job, journal: Journal, avoid: frozenset[str]) -> EncoderMismatch:
+    """That standard input, which is partly read, has to come once more; the next run avoids the encoder."""
+    worker = Worker(dataclasses.replace(job, avoid=avoid))
+    journal.begin_encoder(worker.encoder.name, avoid)
+    return EncoderMismatch(
+        f"{name} differs from the reference, and what it took of standard input cannot be read again",
+        where="standard input",
+        mend=f"run the same command with the same input again: it will use {worker.encoder.name}",
+    )
 
 
 def _run(worker: Worker, journal: Journal, progress: TokenizingProgress, ray: RayConfig) -> None:
@@ -179,7 +208,8 @@ def _pool(worker: Worker, ray: RayConfig) -> Iterator[Pool]:
             yield pool
         return
     _ = worker.layout  # loaded once, before it is forked
-    local = LocalPool(worker, worker.job.config.workers or available_cpus())
+    config = worker.job.config
+    local = LocalPool(worker, config.workers or available_cpus(), seconds=config.unit_seconds)
     try:
         yield local
     finally:
@@ -189,13 +219,40 @@ def _pool(worker: Worker, ray: RayConfig) -> Iterator[Pool]:
 def _sources(inputs: Sequence[str], config: TokenizationConfig, out: Path) -> tuple[Source, ...]:
     """The inputs, without an output among them that lies in the same folder."""
     found = list_sources(inputs, config)
+    real = out.resolve()
     others = tuple(
-        each for each in found if is_url(each.name) or out not in Path(each.name).absolute().parents
+        each for each in found if is_url(each.name) or real not in Path(each.name).resolve().parents
     )
     if found and not others:
         mend = "choose another --out"
         raise UsageError("all inputs lie in the folder of the output", where=str(out), mend=mend)
     return others
+
+
+def _refuse_another_standard_input(
+    sources: tuple[Source, ...], manifest: Manifest, config: TokenizationConfig
+) -> None:
+    """Raise if standard input is not what a complete output was made of, which only its bytes tell.
+
+    Raises:
+        InputError: it is something else, or cannot be read.
+    """
+    for index, source in enumerate(sources):
+        if source.name != STANDARD_INPUT:
+            continue
+        digest = hashlib.sha256()
+        try:
+            for _, block in blocks_of(source, index, config.unit_bytes):
+                digest.update(hashlib.sha256(block).digest())
+        except BrokenSource:
+            if config.on_error == "stop":
+                raise
+        if digest.hexdigest() != manifest.inputs[index].digest:
+            raise InputError(
+                "is not what the output was made of",
+                where=shown_name(source),
+                mend="choose another --out, or begin anew with --overwrite",
+            )
 
 
 def _refuse_changed(sources: tuple[Source, ...], again: tuple[Source, ...]) -> None:
@@ -206,7 +263,7 @@ def _refuse_changed(sources: tuple[Source, ...], again: tuple[Source, ...]) -> N
     """
     now = {source.name: source for source in again}
     for before in sources:
-        if now.get(before.name) != before:
+        if before.name != STANDARD_INPUT and now.get(before.name) != before:
             raise InputError(
                 "the input changed while it was read",
                 where=shown_name(before),

@@ -10,6 +10,7 @@ import numpy as np
 from asynckit.errors import InputError
 from asynckit.models.config import ModelConfig
 from asynckit.models.light_tokenizer import LightTokenizer
+from asynckit.models.store import shown
 from asynckit.models.tokenizer_parts import load_parts, parts_digest
 from asynckit.tokenization.config import TokenizationConfig
 from asynckit.tokenization.encoding.choose import choose_encoder
@@ -175,7 +176,7 @@ class Worker:
         """The tokenizer as the manifest has it."""
         tokenizer, model = self.tokenizer, self.job.model
         return TokenizerRecord(
-            name=model.tokenizer or model.name,
+            name=shown(model.tokenizer or model.name),
             digest=parts_digest(self.parts),
             vocabulary=tokenizer.vocabulary,
             bos=tokenizer.named_id("bos_token"),
@@ -187,14 +188,13 @@ class Worker:
         """Write the part of a unit."""
         item, config = task.item, self.job.config
         source = self.job.sources[item.unit.source]
-        block = item.block.read_bytes() if item.block else None
         before = self.encoder.checked_documents, self.encoder.checked_excerpts
-        reader = UnitReader(source, item.unit, block, self.layout.fields, config)
+        reader = None if item.broken else self._reader(source, item)
         note = UnitNote(item.number, item.unit.source, item.unit.start, item.unit.end)
         laid: list[LaidOut] = []
         places = [np.empty((2, 0), np.int64)]
         try:
-            for records in () if item.broken else reader:
+            for records in reader or ():
                 out = self._lay_out(source, item, records)
                 laid.append(out)
                 places.append(np.stack((records.starts, records.ends))[:, out.kept])
@@ -207,18 +207,25 @@ class Worker:
             note.skipped.append(asdict(Skipped(item.unit.start, -1, item.broken)))
         starts, ends = np.concatenate(places, axis=1)
         sequences = pack(laid, starts, ends, config, self.padding)
-        note.digest, note.lines = reader.digest, reader.lines
+        if reader is not None:
+            note.digest, note.lines = reader.digest, reader.lines
         note.documents, note.sequences = len(sequences.starts), len(sequences.lengths)
         note.tokens = len(sequences.tokens)
         note.padding = note.tokens - int(sequences.span_tokens.sum())
         note.text_bytes = int((sequences.ends - sequences.starts).sum())
         note.truncated_documents = sum(out.truncated_documents for out in laid)
         note.truncated_tokens = sum(out.truncated_tokens for out in laid)
-        note.checked_documents = self.encoder.checked_documents - before[0]
+        # A pair is two texts, and differs where one of them does: with half as many pairs the bound holds.
+        texts = 2 if config.mode == "pairs" else 1
+        note.checked_documents = (self.encoder.checked_documents - before[0]) // texts
         note.checked_excerpts = self.encoder.checked_excerpts - before[1]
         dtype = self.shard_settings.dtype
         write_part(task.path, sequences, asdict(note), source=item.unit.source, dtype=dtype)
         return note
+
+    def _reader(self, source: Source, item: Item) -> UnitReader:
+        block = item.block.read_bytes() if item.block else None
+        return UnitReader(source, item.unit, block, self.layout.fields, self.job.config)
 
     def _lay_out(self, source: Source, item: Item, records: Records) -> LaidOut:
         """Tokens of a batch; an encoder's error does not know which of the records it is about."""

@@ -139,3 +139,19 @@ def test_passwords_are_not_shown() -> None:
     """An address in a message carries no secret."""
     assert shown("ftp://me:secret@host/a") == "ftp://me:***@host/a"
     assert shown("s3://bucket/a@b:c") == "s3://bucket/a@b:c"
+
+
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        ("s3://bucket/a.jsonl", "s3://bucket/a.jsonl"),
+        ("ftp://me:secret@host/a", "ftp://me:***@host/a"),
+        ("https://a.blob/x.jsonl?sv=2024&sig=ab%2Bc&sr=b", "https://a.blob/x.jsonl?sv=2024&sig=***&sr=b"),
+        ("https://s3/x?X-Amz-Signature=0f&X-Amz-Date=1", "https://s3/x?X-Amz-Signature=***&X-Amz-Date=1"),
+        ("404, url='https://me:secret@host/x?token=t'", "404, url='https://me:***@host/x?token=***'"),
+        ("https://host/x?design=1&monkey=2", "https://host/x?design=1&monkey=2"),
+    ],
+)
+def test_what_opens_an_address_is_not_shown(url: str, expected: str) -> None:
+    """Names of inputs go into manifests, which are published."""
+    assert shown(url) == expected

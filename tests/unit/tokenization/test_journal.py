@@ -129,7 +129,7 @@ def test_a_run_that_was_killed_before_its_plan_was_written_can_be_begun_again(tm
         assert [path.name for path in tmp_path.glob("*.json")] == ["plan.json"]
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"schema": "asynckit.tokenization-plan/0"}'])
+@pytest.mark.parametrize("content", [b"", b"{", b'{"schema": "asynckit.tokenization-plan/0"}'])
 def test_a_damaged_plan_is_refused(content: bytes, tmp_path: Path) -> None:
     folder = begun(tmp_path / "out")
     (folder / "plan.json").write_bytes(content)
@@ -138,6 +138,25 @@ def test_a_damaged_plan_is_refused(content: bytes, tmp_path: Path) -> None:
         Journal.open(folder, PLAN, overwrite=False),
     ):
         pass
+
+
+@pytest.mark.parametrize("content", [b"[]", b'{"version": 4, "resources": []}'])
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_a_plan_of_others_is_left_alone(content: bytes, overwrite: bool, tmp_path: Path) -> None:
+    """--overwrite does not take any plan.json for a reason to delete what lies beside it."""
+    (tmp_path / "plan.json").write_bytes(content)
+    (tmp_path / "data-1.csv").write_text("1")
+    with pytest.raises(UsageError, match=r"no plan\.json"), Journal.open(tmp_path, PLAN, overwrite=overwrite):
+        pass
+    assert (tmp_path / "data-1.csv").is_file()
+
+
+def test_what_was_found_of_encoders_is_overwritten_too(tmp_path: Path) -> None:
+    """An encoder that was wrong for an earlier output's tokenizer may be right for the next."""
+    with Journal.open(tmp_path, PLAN, overwrite=False) as journal:
+        journal.begin_encoder("kitoken", frozenset({"gigatoken"}))
+    with Journal.open(tmp_path, PLAN, overwrite=True) as journal:
+        assert not journal.avoided
 
 
 def test_one_process_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -150,6 +169,23 @@ def test_one_process_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     ):
         pass
     assert (folder / "data-00000.bin").is_file()
+
+
+def test_shards_are_forgotten_before_they_are_deleted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed while another encoder begins anew, a run does not believe in shards that are gone."""
+
+    def killed(path: Path, *, missing_ok: bool = False) -> None:  # noqa: ARG001
+        raise KeyboardInterrupt
+
+    folder = begun(tmp_path / "out")
+    with Journal.open(folder, PLAN, overwrite=False) as journal:
+        with monkeypatch.context() as patched:
+            patched.setattr(Path, "unlink", killed)
+            with pytest.raises(KeyboardInterrupt):
+                journal.begin_encoder("kitoken", frozenset({"gigatoken"}))
+        assert not journal.shards()
 
 
 def test_another_encoder_begins_anew(tmp_path: Path) -> None:

@@ -130,6 +130,30 @@ def test_what_is_done_is_not_done_again(inputs: list[str], tiny_tokenizer: Path,
     assert pools[0].done + pools[1].done == whole[0].done
 
 
+@pytest.mark.parametrize("torn", [b"", b"\0" * 4096, None])
+def test_a_part_that_a_power_cut_has_torn_is_made_again(
+    torn: bytes | None, inputs: list[str], tiny_tokenizer: Path, tmp_path: Path
+) -> None:
+    """Parts are not synced: one without its bytes is no reason to stop."""
+    config = replace(SMALL, on_error="skip", shard_bytes=0)
+    make(inputs, tiny_tokenizer, tmp_path / "whole", config, calm)
+    with pytest.raises(Killed):
+        make(
+            inputs,
+            tiny_tokenizer,
+            tmp_path / "out",
+            config,
+            lambda worker: InlinePool(worker, 1, seeded(), tasks=9),
+        )
+    part = min((tmp_path / "out" / ".work" / "parts").iterdir())
+    content = bytearray(part.read_bytes())
+    content[-1] ^= 1
+    part.write_bytes(content if torn is None else torn)
+    make(inputs, tiny_tokenizer, tmp_path / "out", config, calm)
+    expected, found = digests(tmp_path / "whole"), digests(tmp_path / "out")
+    assert found == expected
+
+
 def test_a_broken_record_stops_the_work_and_keeps_the_rest(
     inputs: list[str], tiny_tokenizer: Path, tmp_path: Path
 ) -> None:
@@ -148,6 +172,27 @@ def test_what_is_skipped_is_listed_with_its_line(
     assert listed["where"].endswith("c.jsonl:10")
     assert [each.skipped for each in manifest.inputs] == [0, 0, 1]
     assert [each.documents for each in manifest.inputs] == [80, 80, 20]
+
+
+@pytest.mark.parametrize("name", ["b.parquet", "b.arrow"])
+def test_a_file_that_cannot_be_opened_is_skipped(name: str, tiny_tokenizer: Path, tmp_path: Path) -> None:
+    """A file of rows that is cut off has lost what says where its rows are; the other files still count."""
+    (tmp_path / "a.jsonl").write_text('{"text": "fox"}\n')
+    (tmp_path / name).write_bytes(b"PAR1")
+    config = replace(SMALL, on_error="skip")
+    both = [str(tmp_path / each) for each in ("a.jsonl", name)]
+    manifest = make(both, tiny_tokenizer, tmp_path / "out", config, calm)
+    assert [(each.documents, each.skipped) for each in manifest.inputs] == [(1, 0), (0, 1)]
+    with pytest.raises(InputError, match="is damaged"):
+        make(both, tiny_tokenizer, tmp_path / "other", SMALL, calm)
+
+
+def test_pairs_are_counted_as_pairs(tiny_tokenizer: Path, tmp_path: Path) -> None:
+    """A bound on documents is not one on prompts and completions, of which there are twice as many."""
+    path = tmp_path / "a.jsonl"
+    path.write_text("".join(f'{{"prompt": "q {n}", "completion": "a {n}"}}\n' for n in range(20)))
+    config = replace(SMALL, mode="pairs", check_share=1.0)
+    assert make([str(path)], tiny_tokenizer, tmp_path / "out", config, calm).encoder.checked_documents == 20
 
 
 def test_a_unit_that_kills_every_worker_ends_the_work(

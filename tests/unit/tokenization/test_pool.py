@@ -13,7 +13,7 @@ from asynckit.tokenization.pool import LocalPool, Outcome
 
 @pytest.fixture
 def pool() -> Iterator[LocalPool]:
-    found = LocalPool(do, 2)
+    found = LocalPool(do, 2, seconds=300)
     yield found
     found.close()
     assert not found.idle
@@ -75,7 +75,19 @@ def test_a_worker_that_dies_while_it_is_idle_is_replaced(pool: LocalPool) -> Non
 
 def test_a_busy_worker_ends_with_the_pool() -> None:
     """Closing waits for nobody's work."""
-    pool = LocalPool(do_nothing_for_long, 1)
+    pool = LocalPool(do_nothing_for_long, 1, seconds=300)
     pool.give("x")
     pool.close()
     assert not pool.busy
+
+
+def test_a_worker_that_hangs_is_replaced() -> None:
+    """Its task says that it was lost, as if it had died."""
+    pool = LocalPool(do_nothing_for_long, 1, seconds=0.01)
+    pool.give("x")
+    outcomes: list[Outcome] = []
+    while not outcomes:
+        outcomes = pool.wait(0.05)
+    assert outcomes[0].died
+    assert pool.idle == 1
+    pool.close()

@@ -97,12 +97,11 @@ class InputAgain:
 
     def _units(self) -> Iterator[tuple[Unit, bytes | None]]:
         size = self._config.unit_bytes
-        if not is_stream(self.source):
-            yield from ((unit, None) for unit in units_of(self.source, self._number, size))
-            return
         try:
-            yield from blocks_of(self.source, self._number, size)
-        except BrokenSource as error:
+            if is_stream(self.source):
+                yield from blocks_of(self.source, self._number, size)
+            else:
+                yield from ((unit, None) for unit in units_of(self.source, self._number, size))
+        except BrokenSource:  # what came before was used
             if self._config.on_error == "stop":
                 raise
-            yield Unit(self._number, error.start, error.start), b""

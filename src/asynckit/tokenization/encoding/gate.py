@@ -130,10 +130,15 @@ def _shown(ids: Ids) -> str:
 
 
 def _hashes(rows: Ragged) -> Hashes:
-    """A hash of each row's length, first, middle and last id (a finalizer of MurmurHash3)."""
+    """A hash of each row's length, sum, first, middle and last id (a finalizer of MurmurHash3).
+
+    Without the sum, documents of one pattern would be drawn all or not at all.
+    """
     lengths = rows.lengths()
     mixed = lengths.astype(np.uint64)
     full = np.flatnonzero(lengths)
+    if full.size:
+        mixed[full] = _mix(mixed[full] ^ np.add.reduceat(rows.values, rows.offsets[full], dtype=np.uint64))
     for part in (0, 1, 2):
         at = rows.offsets[full] + (lengths[full] - 1) * part // 2
         mixed[full] = _mix(mixed[full] ^ (rows.values[at].astype(np.uint64) << np.uint64(20)))

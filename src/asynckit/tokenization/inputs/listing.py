@@ -136,12 +136,22 @@ def _key(name: str) -> str:
 
 
 def _source(name: str, config: TokenizationConfig) -> Source:
+    _check_name(name)
     kind = kind_by_name(name)
     form = kind.format if config.input_format == "auto" else config.input_format
     _check_format(name, form, kind.compression)
     size, identity = size_and_identity(name)
     source = Source(name, form, kind.compression, size, identity, text_unit=config.text_unit)
     return source if form in ROW_FORMATS else with_beginning(source)
+
+
+def _check_name(name: str) -> None:
+    """Plans, manifests and provenance are UTF-8, so names that are not could not be kept in them."""
+    try:
+        name.encode()
+    except UnicodeEncodeError as error:
+        shown_bytes = name.encode("utf-8", "backslashreplace").decode()
+        raise InputError("its name is not valid UTF-8", where=shown_bytes, mend="rename it") from error
 
 
 def _check_format(name: str, form: str, compression: str) -> None:

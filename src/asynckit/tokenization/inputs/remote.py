@@ -118,7 +118,7 @@ def named_faults(url: str) -> Iterator[None]:
     except Exception as error:
         reason = (str(error).splitlines() or [""])[0]
         raise DependencyError(
-            f"cannot be read: {type(error).__name__}: {reason}",
+            f"cannot be read: {type(error).__name__}: {shown(reason)}",
             where=shown(url),
             mend="check address, credentials and network, and run again",
         ) from error

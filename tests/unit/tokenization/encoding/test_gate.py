@@ -88,6 +88,13 @@ def test_the_sample_has_its_share_and_does_not_depend_on_batches(reference: Refe
     assert 0.03 < counts[0] / len(ORDINARY) < 0.07
 
 
+def test_documents_of_one_pattern_are_drawn_one_by_one(reference: Reference) -> None:
+    """Those that differ in the middle only are not all in the sample, or all outside it."""
+    encoder = _checked(reference, "never", share=0.05)
+    encoder.encode([f"The number {n} is the number of this document." for n in range(1000, 5000)])
+    assert 60 < encoder.checked_documents < 600
+
+
 def test_a_share_of_one_checks_every_document(reference: Reference) -> None:
     """And a call whose sample is empty checks one all the same."""
     encoder = _checked(reference, "not there", share=1.0)

@@ -57,6 +57,15 @@ def test_files_come_once_where_they_come_first(tmp_path: Path) -> None:
         _names(first, f"{tmp_path}/./a.jsonl")
 
 
+@pytest.mark.skipif(sys.platform == "darwin", reason="its file system has only names in UTF-8")
+def test_a_name_that_is_no_utf_8_is_refused(tmp_path: Path) -> None:
+    """Manifests could not keep it."""
+    Path(os.fsdecode(bytes(tmp_path) + b"/\xff.jsonl")).write_text(_LINE)
+    with pytest.raises(InputError, match="its name is not valid UTF-8") as raised:
+        _names(tmp_path)
+    assert raised.value.where == f"{tmp_path}/\\udcff.jsonl"
+
+
 def test_globs(tmp_path: Path) -> None:
     """They are sorted, reach any depth with **, and go into folders that they match."""
     _make(tmp_path, "x/b.jsonl", "x/y/a.jsonl", "c.jsonl")
