@@ -109,7 +109,7 @@ class Journal:
         return frozenset(self._encoder().get("avoided", ()))
 
     def begin_encoder(self, name: str, avoid: frozenset[str]) -> None:
-        """Take this encoder from now on; what another one has made is deleted."""
+        """Take this encoder, named with its version, from now on; what another one has made is deleted."""
         now = {"name": name, "avoided": sorted(avoid)}
         if (before := self._encoder()) and before != now:
             self._forget_all()

@@ -160,7 +160,7 @@ def _make(
         if avoid:
             worker = Worker(dataclasses.replace(job, avoid=avoid))
         name = worker.encoder.name
-        journal.begin_encoder(name, avoid)
+        journal.begin_encoder(f"{name} {worker.encoder.version}", avoid)
         progress = TokenizingProgress(total_weight(job.sources), quiet=quiet)
         try:
             _run(worker, journal, progress, ray)
@@ -180,7 +180,7 @@ def _make(
 def _needed_again(name: str, job: Job, journal: Journal, avoid: frozenset[str]) -> EncoderMismatch:
     """That standard input, which is partly read, has to come once more; the next run avoids the encoder."""
     worker = Worker(dataclasses.replace(job, avoid=avoid))
-    journal.begin_encoder(worker.encoder.name, avoid)
+    journal.begin_encoder(f"{worker.encoder.name} {worker.encoder.version}", avoid)
     return EncoderMismatch(
         f"{name} differs from the reference, and what it took of standard input cannot be read again",
         where="standard input",
