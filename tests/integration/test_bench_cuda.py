@@ -91,6 +91,16 @@ def test_reports_from_elsewhere_are_shown_and_compared_without_a_gpu(folder: Pat
     assert "h100.json" in refused.stderr
 
 
+def test_what_would_be_ignored_is_refused_before_measuring(folder: Path) -> None:
+    """Not after minutes of measuring, and nothing is shown that wasn't asked for."""
+    write_report(made_report(), folder / "h100.json")
+    assert "a saved report is shown whole" in run("--report", "h100.json", "--case", "gemm", code=2).stderr
+    assert "nothing is measured" in run("--env", "--case", "gemm", code=2).stderr
+    assert "there is no folder" in run("--case", "mine:short", "--out", "no/a.json", code=2).stderr
+    refused = run("--case", "mine:missing", "--baseline", "h100.json", code=5)  # before the case is looked at
+    assert "h100.json" in refused.stderr
+
+
 def test_what_can_be_measured_is_listed() -> None:
     found = json.loads(run("--list", "--case", "bandwidth", "--json").stdout)
     assert {row["case"].split()[0] for row in found["cases"]} == {"read", "copy", "triad"}
