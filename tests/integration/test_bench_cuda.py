@@ -24,6 +24,10 @@ def other():
 
 def long():
     return sum(range(8000))
+
+
+def prints():
+    print("aloud")
 """
 
 
@@ -78,6 +82,19 @@ def test_a_function_that_is_slower_ends_with_6() -> None:
     assert comparison["verdict"] == "SLOWER"
     assert "1 case is slower than mine:short" in found.stderr
     run("--case", "mine:other", "--against", "mine:short", "--threshold", "0.5")
+
+
+def test_what_functions_print_does_not_mix_with_the_json() -> None:
+    """Neither when they are measured nor when they are compared."""
+    json.loads(run("--case", "mine:prints", "--json", *QUICK).stdout)
+    compared = run("--case", "mine:prints", "--against", "mine:prints", "--json", "--threshold", "9", *QUICK)
+    assert json.loads(compared.stdout)["comparisons"]
+
+
+def test_settings_that_contradict_each_other_end_with_3() -> None:
+    """Before anything is measured."""
+    refused = run("--case", "mine:short", "bench.max_repetitions=10", code=3)
+    assert "bench.min_repetitions" in refused.stderr
 
 
 def test_reports_from_elsewhere_are_shown_and_compared_without_a_gpu(folder: Path) -> None:
