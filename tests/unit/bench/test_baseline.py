@@ -195,8 +195,8 @@ def test_runs_without_a_common_case_are_refused() -> None:
 
 def test_a_wide_interval_does_not_hide_a_regression() -> None:
     """Three times as slow is a regression, however much wider than was asked for the intervals are."""
-    wide = {"converged": False, "relative_error": 0.02}
-    told = {"trusted": False, "doubts": ("not converged: ±2.0% after 200 repetitions",)}
+    wide: dict[str, Any] = {"converged": False, "relative_error": 0.02}
+    told: dict[str, Any] = {"trusted": False, "doubts": ("not converged: ±2.0% after 200 repetitions",)}
     before, after = row(found=timing(**wide), **told), row(found=timing(3e-3, seed=1, **wide), **told)
     assert compare(report(before), report(after)).regressions
     few = row(found=timing(3e-3, seed=1, **wide, repetitions=5), **told)
