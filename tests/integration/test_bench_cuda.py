@@ -24,6 +24,10 @@ def other():
 
 def long():
     return sum(range(8000))
+
+
+def prints():
+    print("aloud")
 """
 
 
@@ -80,6 +84,19 @@ def test_a_function_that_is_slower_ends_with_6() -> None:
     run("--case", "mine:other", "--against", "mine:short", "--threshold", "0.5")
 
 
+def test_what_functions_print_does_not_mix_with_the_json() -> None:
+    """Neither when they are measured nor when they are compared."""
+    json.loads(run("--case", "mine:prints", "--json", *QUICK).stdout)
+    compared = run("--case", "mine:prints", "--against", "mine:prints", "--json", "--threshold", "9", *QUICK)
+    assert json.loads(compared.stdout)["comparisons"]
+
+
+def test_settings_that_contradict_each_other_end_with_3() -> None:
+    """Before anything is measured."""
+    refused = run("--case", "mine:short", "bench.max_repetitions=10", code=3)
+    assert "bench.min_repetitions" in refused.stderr
+
+
 def test_reports_from_elsewhere_are_shown_and_compared_without_a_gpu(folder: Path) -> None:
     """But never with times of another device."""
     write_report(made_report(), folder / "h100.json")
@@ -88,6 +105,16 @@ def test_reports_from_elsewhere_are_shown_and_compared_without_a_gpu(folder: Pat
     same = json.loads(run("--report", "h100.json", "--baseline", "h100.json", "--json").stdout)
     assert not any(each["regression"] for each in same["comparisons"])
     refused = run("--case", "copy 64KiB", "--baseline", "h100.json", *QUICK, code=5)
+    assert "h100.json" in refused.stderr
+
+
+def test_what_would_be_ignored_is_refused_before_measuring(folder: Path) -> None:
+    """Not after minutes of measuring, and nothing is shown that wasn't asked for."""
+    write_report(made_report(), folder / "h100.json")
+    assert "a saved report is shown whole" in run("--report", "h100.json", "--case", "gemm", code=2).stderr
+    assert "nothing is measured" in run("--env", "--case", "gemm", code=2).stderr
+    assert "there is no folder" in run("--case", "mine:short", "--out", "no/a.json", code=2).stderr
+    refused = run("--case", "mine:missing", "--baseline", "h100.json", code=5)  # before the case is looked at
     assert "h100.json" in refused.stderr
 
 

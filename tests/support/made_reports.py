@@ -50,7 +50,7 @@ def made_report(**changes: Any) -> Report:
         "begun": "2026-11-20T09:30:00Z",
         "device": "cuda",
         "environment": H100_ENVIRONMENT,
-        "settings": {"clock": "events", "cache": "cold", "confidence": 0.95},
+        "settings": {"bench": {"clock": "events", "cache": "cold", "confidence": 0.95}},
         "rows": (*_gemms(), *_copies(), *_others()),
         "ceilings": Ceilings(flops_per_second={"bfloat16": 7.0e14}, bytes_per_second=2.8e12),
         "predictions": (

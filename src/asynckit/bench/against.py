@@ -15,6 +15,7 @@ from asynckit.bench.side_messages import Job
 from asynckit.bench.workbench import Workbench
 from asynckit.errors import UsageError
 from asynckit.near_miss import did_you_mean
+from asynckit.user_code import stdout_to_stderr
 
 FLAG = "--against"
 _FUNCTION = re.compile(r"[\w.]+:[\w.]+(@[\w.:]+)?")
@@ -63,11 +64,12 @@ def compare_functions(
         )
     device = choose_device(config.device)
     sides = [Workbench(name, [function_case(name)], device, config) for name in (before, patterns[0])]
-    try:
-        return compare_sides(sides[0], sides[1], config, on_round, by_place=True)
-    finally:
-        for side in sides:
-            side.close()
+    with stdout_to_stderr():  # stdout is for the command's own data
+        try:
+            return compare_sides(sides[0], sides[1], config, on_round, by_place=True)
+        finally:
+            for side in sides:
+                side.close()
 
 
 def compare_configurations(

@@ -14,14 +14,22 @@ import msgspec
 import numpy as np
 
 from asynckit.bench.compare import widened
-from asynckit.bench.comparisons import Comparison, ComparisonReport, judged, unjudged
+from asynckit.bench.comparisons import (
+    Comparison,
+    ComparisonReport,
+    judged,
+    nothing_in_common,
+    unjudged,
+)
 from asynckit.bench.results import Report, Row, Timing
 from asynckit.bench.statistics import Interval, median_interval
+from asynckit.bench.trust import NOT_CONVERGED
 from asynckit.errors import DependencyError, UsageError
 
 _FLAG = "--baseline"
 # Settings that change what a row measures.
 _SETTINGS = ("clock", "cache")
+_ENOUGH = 10  # repetitions; the bootstrap of fewer is too sure of itself
 # Facts of the machine that may differ, and are told.
 _TOLD = ("torch.version", "torch.cuda", "torch.threads", "gpu.driver", "cpu.usable_cores", "cpu.governor")
 
@@ -41,12 +49,15 @@ def compare_with_baseline(
 
     Raises:
         DependencyError: the baseline was measured on a GPU, and this run was not.
-        UsageError: it was measured on another device: GPU, driver (its major version) or model of CPU.
+        UsageError: it was measured on another device: GPU, driver (its major version) or model of CPU; or the
+            runs have no case in common.
     """
     refuse_other_device(baseline, report, name)
     before = {row.key: row for row in baseline.rows}
     after = {row.key: row for row in report.rows}
     both = [key for key in after if key in before]
+    if not both:
+        raise nothing_in_common(name, list(after), where=_FLAG)
     return ComparisonReport(
         before=name,
         after="this run",
@@ -177,9 +188,15 @@ def _changed(before: dict[str, Any], after: dict[str, Any]) -> Iterator[str]:
 
 
 def _doubts(row: Row, when: str) -> list[str]:
-    if row.trusted:
+    """What speaks against a verdict; not that a median is known less well than was asked for.
+
+    The interval of the ratio is as much wider. Of too few repetitions none can be made.
+    """
+    if row.trusted or row.timing is None:
         return []
-    return [f"{when}: {doubt}" for doubt in row.doubts or ("a check failed",)]
+    counted = row.timing.repetitions >= _ENOUGH
+    doubts = row.doubts or ("a check failed",)
+    return [f"{when}: {doubt}" for doubt in doubts if not (counted and doubt.startswith(NOT_CONVERGED))]
 
 
 def ratio_of_runs(before: Timing, after: Timing, confidence: float, seed: int) -> Interval:

@@ -10,7 +10,7 @@ import msgspec
 
 from asynckit.bench.compare import Verdict, is_regression, judge
 from asynckit.bench.statistics import Interval
-from asynckit.errors import RegressionFound
+from asynckit.errors import RegressionFound, UsageError
 
 SCHEMA = "asynckit.bench.comparison/1"
 
@@ -149,6 +149,22 @@ def unjudged(key: str, reason: str, partner: str = "", *, failed: bool = False) 
 
 def _other(key: str, partner: str) -> str:
     return "" if partner == key else partner
+
+
+def nothing_in_common(before: str, keys: Sequence[str], where: str) -> UsageError:
+    """The error for sides without a common case: a comparison of nothing must not look like a good one.
+
+    Args:
+        before: name of the side that is compared with.
+        keys: of the cases of the side after.
+        where: the flag that names the side before.
+    """
+    named = ", ".join(keys[:3]) + ", ..." * (len(keys) > 3)
+    return UsageError(
+        f"{before} has no case in common with what is judged: {named or 'nothing'}",
+        where=where,
+        mend="compare the same --case and --model",
+    )
 
 
 def raise_on_regression(report: ComparisonReport) -> None:

@@ -7,11 +7,17 @@ from typing import Protocol
 import numpy as np
 
 from asynckit.bench.compare import confidence_of_look, is_settled, looks, ratio_of_rounds
-from asynckit.bench.comparisons import Comparison, ComparisonReport, judged, unjudged
+from asynckit.bench.comparisons import (
+    Comparison,
+    ComparisonReport,
+    judged,
+    nothing_in_common,
+    unjudged,
+)
 from asynckit.bench.config import BenchConfig
 from asynckit.bench.side_messages import Opened
 from asynckit.bench.statistics import Interval
-from asynckit.errors import WorkFailed
+from asynckit.errors import UsageError, WorkFailed
 
 Told = Callable[[str, int], None]
 
@@ -58,8 +64,19 @@ def compare_sides(
         on_round: told the key of the case and the rounds so far, after each.
         by_place: where both have as many cases, the first of one side is compared with the first of the
             other, and so on, whatever their names: two functions, or the same cases in two dtypes.
+
+    Raises:
+        UsageError: they run on different devices, or have no case in common.
     """
+    if before.device != after.device:
+        raise UsageError(
+            f"{before.name} runs on {before.device}, and {after.name} on {after.device}",
+            where="--against",
+            mend="compare on one device",
+        )
     pairs = list(_pairs(before, after, by_place))
+    if not pairs:
+        raise nothing_in_common(before.name, after.keys, where="--against")
     partners = dict(pairs).values()
     return ComparisonReport(
         before=before.name,

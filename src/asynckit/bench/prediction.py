@@ -12,25 +12,35 @@ from asynckit.bench.results import Ceilings, Prediction, Row
 from asynckit.bench.shapes import ModelShape
 
 ITEMSIZE = {"float32": 4, "bfloat16": 2, "float16": 2}
+# Bytes of each array whose bandwidth is measured. The largest exceed all but the largest caches of servers.
+SIZES = {
+    "cpu": tuple(2**16 * 4**step for step in range(7)),
+    "cuda": tuple(2**16 * 2**step for step in range(15)),
+}
 
 
 def find_ceilings(rows: Iterable[Row]) -> Ceilings:
     """The most operations per second of any product, by dtype, and the memory's bandwidth.
 
-    That is the fastest of the reads, copies and triads of the largest size, which no cache holds.
+    That is the fastest of the reads, copies and triads of the largest size, which no cache holds; none where
+    only smaller ones were measured.
     Rows need ``parameters["dtype"]`` (of ``gemm``) and ``parameters["bytes_each"]`` (of the others).
     """
     flops: dict[str, float] = {}
-    streams: list[tuple[int, float]] = []
+    streams: list[float] = []
     for row in rows:
         if row.timing is None or not row.timing.median:
             continue
         if row.case == "gemm" and row.flops:
             dtype = str(row.parameters["dtype"])
             flops[dtype] = max(flops.get(dtype, 0.0), row.flops / row.timing.median)
-        elif row.group == "bandwidth" and row.bytes:
-            streams.append((int(row.parameters["bytes_each"]), row.bytes / row.timing.median))
-    return Ceilings(flops_per_second=flops, bytes_per_second=max(streams)[1] if streams else None)
+        elif row.group == "bandwidth" and row.bytes and _is_largest(row):
+            streams.append(row.bytes / row.timing.median)
+    return Ceilings(flops_per_second=flops, bytes_per_second=max(streams, default=None))
+
+
+def _is_largest(row: Row) -> bool:
+    return bool(row.parameters["bytes_each"] == SIZES[row.device][-1])
 
 
 def predict(

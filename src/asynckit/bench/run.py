@@ -17,6 +17,7 @@ from asynckit.bench.results import Ceilings, Report, Row
 from asynckit.bench.running import profile_case, run_case
 from asynckit.bench.subject import find_subject
 from asynckit.bench.suite import Suite, share_out
+from asynckit.bench.timing import check_settings
 from asynckit.bench.trust import doubts
 from asynckit.engine.config import EngineConfig
 from asynckit.models.config import ModelConfig
@@ -69,6 +70,7 @@ def run_suite(
         ConfigError: a setting is outside its bounds.
     """
     begun = _now()
+    check_settings(config)
     device = choose_device(config.device)
     suite = make_suite(model, engine, config, device.kind, lora_compute=lora_compute)
     try:

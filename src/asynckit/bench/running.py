@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from asynckit.bench.cases.case import Case, count_gpus, reason_against
 from asynckit.bench.config import BenchConfig
 from asynckit.bench.results import Row
-from asynckit.errors import AsynckitError, UsageError
+from asynckit.errors import AsynckitError, UsageError, WorkFailed
 from asynckit.user_code import describe, stdout_to_stderr
 
 if TYPE_CHECKING:
@@ -51,19 +51,26 @@ def profile_case(case: Case, device: str) -> str:
     """Run a case once in an NVTX range of its name, for nsys and ncu; returns why not, or nothing.
 
     Raises:
-        Exception: whatever the case raises.
+        WorkFailed: the case raised something.
     """
-    from asynckit.bench.timing import run_once
-
     if reason := reason_against(case, device, count_gpus(device)):
         return reason
-    with stdout_to_stderr():
-        prepared = case.make(device)
-        try:
-            run_once(prepared.function, setup=prepared.setup, device=device, name=case.key)
-        finally:
-            prepared.close()
+    try:
+        with stdout_to_stderr():
+            _profile(case, device)
+    except (Exception, SystemExit) as error:  # a case may raise anything at all
+        raise WorkFailed(FAILED + _told(error), where=case.key, mend="leave this case out") from error
     return ""
+
+
+def _profile(case: Case, device: str) -> None:
+    from asynckit.bench.timing import run_once
+
+    prepared = case.make(device)
+    try:
+        run_once(prepared.function, setup=prepared.setup, device=device, name=case.key)
+    finally:
+        prepared.close()
 
 
 def failed(row: Row) -> bool:

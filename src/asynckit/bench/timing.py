@@ -169,6 +169,16 @@ def _settled(config: BenchConfig, device: object, clock: str | None, cache: str 
         clock=clock or config.clock,
         cache=cache or config.cache,
     )
+    check_settings(config)
+    return config
+
+
+def check_settings(config: BenchConfig) -> None:
+    """Refuse settings that nothing can be measured with.
+
+    Raises:
+        ConfigError: one is outside its bounds, or two contradict each other.
+    """
     for setting, problem in violations(config):
         raise ConfigError(f"bench.{setting} {problem}", where=f"bench.{setting}")
     if config.min_repetitions > config.max_repetitions:
@@ -178,7 +188,6 @@ def _settled(config: BenchConfig, device: object, clock: str | None, cache: str 
             where="bench.min_repetitions",
             mend="lower it, or raise the other",
         )
-    return config
 
 
 def _clock(clock: str, device: Device) -> str:

@@ -16,6 +16,7 @@ MOST_THROTTLED = 0.01  # of the time a row took
 MOST_CLOCK_CHANGE = 0.03
 MOST_OTHER_WORK = 0.1  # of all cores' time
 SHORTEST_WATCH = 0.2  # seconds; Linux counts work in hundredths
+NOT_CONVERGED = "not converged"  # how that doubt begins
 _HARMLESS = {IDLE, CHOSEN}
 
 
@@ -36,7 +37,7 @@ def doubts(timing: Timing, before: Conditions, after: Conditions) -> tuple[str, 
 def timing_doubts(timing: Timing) -> Iterator[str]:
     """Doubts that the times raise by themselves."""
     if not timing.converged:
-        yield f"not converged: ±{timing.relative_error:.1%} after {timing.repetitions} repetitions"
+        yield f"{NOT_CONVERGED}: ±{timing.relative_error:.1%} after {timing.repetitions} repetitions"
     if abs(timing.drift) > max(MOST_DRIFT, DRIFT_BY_CHANCE * timing.relative_error):
         yield f"drift: {timing.drift:+.1%} from the first to the last third"
     if timing.outliers > MOST_OUTLIERS:

@@ -10,7 +10,7 @@ from asynckit.bench.cases.case import Case, Prepared, count_gpus, reason_against
 from asynckit.bench.clocks import Work
 from asynckit.bench.config import BenchConfig
 from asynckit.bench.side_messages import Opened
-from asynckit.bench.timing import measure, parts
+from asynckit.bench.timing import check_settings, measure, parts
 from asynckit.errors import AsynckitError, WorkFailed
 from asynckit.user_code import describe
 
@@ -30,6 +30,9 @@ class Workbench:
         device: where.
         config: how.
         close: frees what the cases share.
+
+    Raises:
+        ConfigError: nothing can be measured with the settings.
     """
 
     def __init__(
@@ -40,6 +43,7 @@ class Workbench:
         config: BenchConfig,
         close: Callable[[], None] = lambda: None,
     ) -> None:
+        check_settings(config)
         self.name = name
         self.device: str = device.kind
         self._cases = {case.key: case for case in cases}
@@ -63,7 +67,7 @@ class Workbench:
             return Opened(reason=reason)
         try:
             return self._prepare(case)
-        except Exception as error:  # noqa: BLE001 - a case may raise anything; the others are timed
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever it raises, the others are timed
             return Opened(reason=f"failed: {_told(error)}", failed=True)
 
     def seconds(self) -> float:
@@ -74,7 +78,7 @@ class Workbench:
         """
         try:
             return self._round()
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise WorkFailed(f"failed in a later round: {_told(error)}") from error
 
     def close(self) -> None:
@@ -118,5 +122,5 @@ def _nothing_open() -> float:
     raise AssertionError("no case is open")
 
 
-def _told(error: Exception) -> str:
+def _told(error: BaseException) -> str:
     return str(error) if isinstance(error, AsynckitError) else describe(error)

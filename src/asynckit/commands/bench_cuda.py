@@ -78,6 +78,10 @@ def bench_cuda(
         report=report is not None,
         out=out,
     )
+    _refuse_unused(
+        {"--case": bool(cases), "--model": model is not None, "--device": device is not None},
+        {"--report": report is not None, "--env": env},
+    )
     flags = [
         Flag("model.name", model, "--model"),
         Flag("bench.device", device, "--device"),
@@ -119,6 +123,19 @@ def _refuse_combinations(asked: dict[str, bool], *, report: bool, out: Path | No
         if given and given != ["--baseline"]:
             raise UsageError(f"{given[0]} makes no report", where="--out", mend="leave it out")
         check_format(out)
+        if not out.absolute().parent.is_dir():
+            raise UsageError(f"there is no folder {out.absolute().parent}", where="--out", mend="make it")
+
+
+def _refuse_unused(chosen: dict[str, bool], unmeasured: dict[str, bool]) -> None:
+    """Refuse to choose what is measured where nothing is: what is shown would be something else."""
+    from asynckit.errors import UsageError
+
+    reason = {"--report": "a saved report is shown whole", "--env": "nothing is measured"}
+    for flag in (each for each, given in unmeasured.items() if given):
+        unused = [each for each, given in chosen.items() if given and (flag, each) != ("--env", "--device")]
+        if unused:
+            raise UsageError(reason[flag], where=f"{flag}, {unused[0]}", mend=f"leave {unused[0]} out")
 
 
 def _report(
@@ -132,17 +149,19 @@ def _report(
     quiet: bool,
 ) -> None:
     """Measure, or read what was measured; show, write and compare it."""
+    from asynckit.bench.baseline import compare_with_baseline, refuse_other_device
     from asynckit.bench.formats import load_report, render, write_report
     from asynckit.bench.formats.json_file import to_json
+    from asynckit.bench.run import describe_machine
 
     before = load_report(baseline) if baseline else None
+    if baseline and before and not saved:  # not only after minutes of measuring
+        refuse_other_device(before, describe_machine(loaded.root.bench.device), str(baseline))
     found = load_report(saved) if saved else _measure(loaded, patterns, quiet=quiet)
     if out:
         write_report(found, out)
     if baseline and before:
         bench = loaded.root.bench
-        from asynckit.bench.baseline import compare_with_baseline
-
         compared = compare_with_baseline(
             before,
             found,

@@ -95,6 +95,7 @@ class DecodeGraphs:
         most_rows: rows of the largest bucket.
         new_capture: makes what captures; graphs captured by the same one may share memory.
         most_graphs: how many are kept; the one unused for longest goes first.
+        adapters_skipped: whether the arithmetic of adapters is left out, so that who has one can be replayed.
     """
 
     def __init__(
@@ -105,6 +106,8 @@ class DecodeGraphs:
         most_rows: int,
         new_capture: Callable[[], Capture],
         most_graphs: int = 32,
+        *,
+        adapters_skipped: bool = False,
     ) -> None:
         self._model = model
         self._cache = cache
@@ -112,6 +115,7 @@ class DecodeGraphs:
         self._most_rows = most_rows
         self._new_capture = new_capture
         self._most_graphs = most_graphs
+        self._adapters_skipped = adapters_skipped
         self._capture: Capture | None = new_capture()
         self._graphs: dict[Bucket, _Graph] = {}  # the one unused for longest first
         self._addresses = _addresses(model)
@@ -150,11 +154,14 @@ class DecodeGraphs:
 
     def _bucket(self, chunks: Sequence[Chunk]) -> Bucket | None:
         """The smallest that holds the chunks; None if there is none or they don't just decode."""
-        if len(chunks) > self._most_rows or not all(map(_decodes, chunks)):
+        if len(chunks) > self._most_rows or not all(map(self._replayable, chunks)):
             return None
         rows = min(_power_of_two(len(chunks)), self._most_rows)
         width = _power_of_two(max(len(chunk.sequence.blocks) for chunk in chunks))
         return Bucket(rows, width) if rows * width * self._block_size <= LARGEST else None
+
+    def _replayable(self, chunk: Chunk) -> bool:
+        return _decodes(chunk) and (chunk.sequence.adapter is None or self._adapters_skipped)
 
     def _give_up(self, error: RuntimeError) -> None:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
@@ -199,9 +206,8 @@ class _Graph:
 
 
 def _decodes(chunk: Chunk) -> bool:
-    """Whether a chunk is one row that samples, without an adapter, whose prompt is not scored."""
-    sequence = chunk.sequence
-    return chunk.length == 1 and chunk.samples and sequence.adapter is None and not sequence.needs_all_rows
+    """Whether a chunk is one row that samples, whose prompt is not scored."""
+    return chunk.length == 1 and chunk.samples and not chunk.sequence.needs_all_rows
 
 
 def _power_of_two(number: int) -> int:

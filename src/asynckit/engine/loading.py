@@ -93,9 +93,12 @@ def load(config: EngineConfig, model_config: ModelConfig, model: LocalModel, ran
     spare = int(replays)  # a block for the graphs' rows that no sequence needs
     cache = KVCache(shape, blocks + spare, config.block_size, network.dtype, device)
     new_capture = partial(CudaCapture, device)
-    graphs = (
-        DecodeGraphs(network, cache, config.block_size, config.max_running, new_capture) if replays else None
-    )
+    graphs = None
+    if replays:
+        skipped = not config.lora_compute
+        graphs = DecodeGraphs(
+            network, cache, config.block_size, config.max_running, new_capture, adapters_skipped=skipped
+        )
     scheduler = Scheduler(
         BlockPool(blocks, config.block_size),
         max_running=config.max_running,

@@ -139,8 +139,8 @@ def test_a_minor_driver_is_only_told() -> None:
     """As are other versions and settings: they may be what the comparison is about."""
     newer = GPU | {"gpu": {"name": "H100", "driver": "580.99"}, "torch": {"version": "2.12"}}
     found = compare(
-        report(device="cuda", environment=GPU, model={"name": "tiny"}),
-        report(device="cuda", environment=newer, model={"name": "large"}),
+        report(row(), device="cuda", environment=GPU, model={"name": "tiny"}),
+        report(row(), device="cuda", environment=newer, model={"name": "large"}),
     )
     assert found.differences == (
         "torch.version unknown then, 2.12 now",
@@ -185,3 +185,21 @@ def test_a_saved_run_is_compared_as_it_was() -> None:
     now = report(row(found=timing(), parameters={"shape": (1, 2)}))
     saved = msgspec.json.decode(msgspec.json.encode(now), type=Report)
     assert compare(saved, now).comparisons[0].verdict is Verdict.SAME
+
+
+def test_runs_without_a_common_case_are_refused() -> None:
+    """A comparison of nothing would pass every gate."""
+    with pytest.raises(UsageError, match=r"main.json has no case in common with what is judged: gemm new"):
+        compare(report(row("old", timing())), report(row("new", timing())))
+
+
+def test_a_wide_interval_does_not_hide_a_regression() -> None:
+    """Three times as slow is a regression, however much wider than was asked for the intervals are."""
+    wide: dict[str, Any] = {"converged": False, "relative_error": 0.02}
+    told: dict[str, Any] = {"trusted": False, "doubts": ("not converged: ±2.0% after 200 repetitions",)}
+    before, after = row(found=timing(**wide), **told), row(found=timing(3e-3, seed=1, **wide), **told)
+    assert compare(report(before), report(after)).regressions
+    few = row(found=timing(3e-3, seed=1, **wide, repetitions=5), **told)
+    assert not compare(report(before), report(few)).regressions
+    drifting = row(found=timing(3e-3, seed=1), trusted=False, doubts=("drift: +9.0%",))
+    assert not compare(report(before), report(drifting)).regressions

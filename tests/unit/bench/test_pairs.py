@@ -10,6 +10,7 @@ from asynckit.bench.comparisons import ComparisonReport
 from asynckit.bench.config import BenchConfig
 from asynckit.bench.pairs import compare_sides
 from asynckit.bench.side_messages import Opened
+from asynckit.errors import UsageError
 
 
 def compare(before: MadeSide, after: MadeSide) -> ComparisonReport:
@@ -112,3 +113,16 @@ def test_impossible_times_are_refused(seconds: float) -> None:
     """A clock that can't tell makes no ratio."""
     found = compare(MadeSide("a", {"x": lambda _: seconds}), MadeSide("b", {"x": steady(1.0)}))
     assert "the clock can't tell" in found.comparisons[0].reason
+
+
+def test_sides_on_different_devices_are_refused() -> None:
+    """A ratio of a GPU to a CPU says nothing of the code, also where two configurations ask for it."""
+    one, other = MadeSide("a", {"x": steady(1.0)}, device="cuda"), MadeSide("b", {"x": steady(1.0)})
+    with pytest.raises(UsageError, match="a runs on cuda, and b on cpu"):
+        compare(one, other)
+
+
+def test_sides_without_a_common_case_are_refused() -> None:
+    """A comparison of nothing would pass every gate."""
+    with pytest.raises(UsageError, match="a has no case in common with what is judged: y"):
+        compare(MadeSide("a", {"x": steady(1.0)}), MadeSide("b", {"y": steady(1.0)}))

@@ -133,11 +133,17 @@ def test_ceilings_are_the_best_of_each_kind() -> None:
         row("gemm", 1.0, flops=30.0, parameters={"dtype": "bfloat16"}),
         row("gemm", 2.0, flops=10.0, parameters={"dtype": "float32"}),
         row("gemm", None, flops=99.0, parameters={"dtype": "float32"}),
-        row("copy", 1.0, bytes=1000.0, parameters={"bytes_each": 64}),
-        row("copy", 1.0, bytes=100.0, parameters={"bytes_each": 512}),
-        row("read", 1.0, bytes=120.0, parameters={"bytes_each": 512}),
+        row("copy", 1.0, bytes=1000.0, parameters={"bytes_each": 2**16}),
+        row("copy", 1.0, bytes=100.0, parameters={"bytes_each": 2**30}),
+        row("read", 1.0, bytes=120.0, parameters={"bytes_each": 2**30}),
         row("decode", 1.0, flops=1e9, bytes=1e9, parameters={}),
     ]
     found = find_ceilings(rows)
     assert found == Ceilings(flops_per_second={"bfloat16": 30.0, "float32": 5.0}, bytes_per_second=120.0)
     assert find_ceilings([]) == Ceilings(flops_per_second={}, bytes_per_second=None)
+
+
+def test_what_a_cache_holds_is_no_ceiling() -> None:
+    """Where only small arrays were measured, the memory's bandwidth is not known."""
+    rows = [row("copy", 1.0, bytes=1000.0, parameters={"bytes_each": 2**16})]
+    assert find_ceilings(rows).bytes_per_second is None

@@ -11,7 +11,7 @@ from asynckit.bench.counting import Counts
 from asynckit.bench.running import failed, profile_case, run_case
 from asynckit.bench.subject import Subject
 from asynckit.bench.suite import FAMILIES, Family, Suite
-from asynckit.errors import InputError, UsageError
+from asynckit.errors import InputError, UsageError, WorkFailed
 
 
 class Recorded:
@@ -116,6 +116,16 @@ def test_profiling_runs_a_case_once() -> None:
     recorded = Recorded()
     assert profile_case(recorded.case(), "cpu") == ""
     assert recorded.calls == 2
+    assert recorded.closed
+
+
+def test_a_case_that_cannot_be_profiled_says_why() -> None:
+    """One line with its name, and what was prepared is given back."""
+    recorded = Recorded()
+    recorded.error = RuntimeError("no memory")
+    with pytest.raises(WorkFailed, match="failed: RuntimeError: no memory") as caught:
+        profile_case(recorded.case(), "cpu")
+    assert caught.value.where == "made up"
     assert recorded.closed
 
 

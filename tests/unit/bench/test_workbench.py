@@ -10,7 +10,7 @@ from asynckit.bench.config import BenchConfig
 from asynckit.bench.pairs import compare_sides
 from asynckit.bench.simulated_device import SimulatedGpu
 from asynckit.bench.workbench import Workbench
-from asynckit.errors import WorkFailed
+from asynckit.errors import ConfigError, WorkFailed
 
 CONFIG = BenchConfig(cache="hot", warmup_seconds=0.01)
 
@@ -89,3 +89,17 @@ def test_what_needs_more_gpus_is_not_made() -> None:
         SimulatedGpu(), Case(name="all", variant="", group="", make=pytest.fail, missing="needs weights")
     )
     assert side.open("all").reason == "needs weights"
+
+
+def test_a_case_that_ends_the_process_is_told() -> None:
+    """What a person's function does with sys.exit costs its case, and not the comparison."""
+    side = bench(
+        SimulatedGpu(), Case(name="quits", variant="", group="", make=lambda _: Prepared(partial(exit, 0)))
+    )
+    assert side.open("quits").reason.startswith("failed: SystemExit: 0")
+
+
+def test_settings_that_contradict_each_other_are_refused_at_once() -> None:
+    """Not as an error of each case."""
+    with pytest.raises(ConfigError, match=r"more than bench\.max_repetitions"):
+        Workbench("a", [], SimulatedGpu(), BenchConfig(max_repetitions=10))

@@ -203,6 +203,17 @@ def test_other_passes_are_left_to_the_plain_path(tiny_llama: Path, chunks: list[
     assert recorder.captures == 0
 
 
+def test_adapters_whose_arithmetic_is_left_out_are_replayed(tiny_llama: Path) -> None:
+    """Else what adapters cost would be told from steps with graphs and steps without."""
+    runner, recorder = runner_of(load(tiny_llama)), Recorder()
+    graphs = DecodeGraphs(
+        runner.model, runner.cache, runner.block_size, 6, lambda: recorder, adapters_skipped=True
+    )
+    with torch.inference_mode():
+        assert graphs.run(decoding([[0]], adapter=3)) is not None
+    assert recorder.replays == 1
+
+
 def test_what_can_t_be_captured_is_said_once(tiny_llama: Path, caplog: pytest.LogCaptureFixture) -> None:
     """The engine goes on without graphs, and the log says why it is slower."""
     attempts: list[Replay] = []

@@ -9,13 +9,9 @@ from typing import NamedTuple
 
 from asynckit.bench.cases.case import Case, Prepared
 from asynckit.bench.counting import Counts, copy, read, triad
+from asynckit.bench.prediction import SIZES
 
 _ITEMSIZE = 4  # float32
-# Bytes of each array. The largest are beyond the caches of all but the largest servers.
-SIZES = {
-    "cpu": tuple(2**16 * 4**step for step in range(7)),
-    "cuda": tuple(2**16 * 2**step for step in range(15)),
-}
 
 
 class _Kind(NamedTuple):

@@ -43,7 +43,7 @@ def cells(report: Report) -> Cells:
         ("peak memory", lambda row: size(row.peak_memory_bytes)),
     ]
     shown = [(name, column) for name, column in rates if any(map(column, report.rows))]
-    interval = _interval_name(report.settings.get("confidence"))
+    interval = _interval_name(_confidence(report.settings))
     header = ("case", "median", interval, "p5", "p95", *(name for name, _ in shown), "trust")
     rows = tuple(
         (row.key, *_times(row.timing), *(column(row) for _, column in shown), trust(row))
@@ -156,6 +156,11 @@ def _scaled(rate: float | None, scale: float) -> str:
 def _percent(row: Row, ceilings: Ceilings) -> str:
     share = share_of_peak(row, ceilings)
     return "" if share is None else f"{share:.0%}" if share >= 0.1 else f"{share:.1%}"
+
+
+def _confidence(settings: dict[str, Any]) -> Any:
+    bench = settings.get("bench")
+    return bench.get("confidence") if isinstance(bench, dict) else None
 
 
 def _interval_name(confidence: Any) -> str:

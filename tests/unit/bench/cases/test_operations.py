@@ -8,11 +8,12 @@ import torch
 from torch.testing import assert_close
 
 from asynckit.bench.cases.attention import attention_cases
-from asynckit.bench.cases.bandwidth import SIZES, bandwidth_cases, readable_size
+from asynckit.bench.cases.bandwidth import bandwidth_cases, readable_size
 from asynckit.bench.cases.case import Case
 from asynckit.bench.cases.choosing import logprob_cases, sampling_cases
 from asynckit.bench.cases.gemm import given_gemm_cases, model_gemm_cases, square_gemm_cases
 from asynckit.bench.cases.launches import LAUNCHES, launch_cases
+from asynckit.bench.prediction import SIZES
 from asynckit.bench.shapes import ModelShape
 
 SHAPE = ModelShape(

@@ -31,7 +31,7 @@ def test_a_report_is_shown() -> None:
         "decode batch=8",
         "73%",
         "NVIDIA H100 80GB HBM3",
-        "settings.clock",
+        "settings.bench.clock",
         "128.0 GiB",
     ):
         assert words in text
