@@ -91,7 +91,7 @@ def test_any_order_of_work_and_any_deaths_give_the_same_bytes(
     assert len(manifest.shards) > 3
     expected = digests(undisturbed)
 
-    @settings(max_examples=5, deadline=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=3, deadline=None, suppress_health_check=list(HealthCheck))
     @given(st.randoms(use_true_random=False), st.integers(1, 4), st.lists(st.integers(1, 40), max_size=4))
     def check(chance: random.Random, workers: int, kills: list[int]) -> None:
         def pool(tasks: int | None) -> MakePool:
