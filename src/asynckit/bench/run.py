@@ -14,7 +14,7 @@ from asynckit.bench.devices import choose_device
 from asynckit.bench.environment import open_watch
 from asynckit.bench.prediction import find_ceilings, predict
 from asynckit.bench.results import Ceilings, Report, Row
-from asynckit.bench.running import profile_case, run_case
+from asynckit.bench.running import STOPPED, profile_case, run_case, without_times
 from asynckit.bench.subject import find_subject
 from asynckit.bench.suite import Suite, share_out
 from asynckit.bench.timing import check_settings
@@ -53,7 +53,8 @@ def run_suite(
 ) -> Report:
     """Measure what was asked for, or the default suite.
 
-    A case that fails is a row without times that says why, and does not end the run.
+    A case that fails is a row without times that says why, and does not end the run. Ctrl-C ends it; the
+    cases that are left are rows without times, whose reason is :data:`asynckit.bench.running.STOPPED`.
 
     Args:
         patterns: of ``--case``.
@@ -78,12 +79,15 @@ def run_suite(
         timed = config if patterns else share_out(config, sum(not case.needs_gpus for case in cases))
         with open_watch(device.kind) as watch:
             environment = watch.describe()
-            rows = []
-            for done, case in enumerate(cases):
-                told(done, len(cases), case.key)
-                rows.append(_row(case, device.kind, timed, watch))
-                gc.collect()
-            told(len(cases), len(cases), "")
+            rows: list[Row] = []
+            try:
+                for done, case in enumerate(cases):
+                    told(done, len(cases), case.key)
+                    rows.append(_row(case, device.kind, timed, watch))
+                    gc.collect()
+                told(len(cases), len(cases), "")
+            except KeyboardInterrupt:  # what was measured is worth keeping
+                rows += [without_times(case, device.kind, STOPPED) for case in cases[len(rows) :]]
         ceilings = find_ceilings(rows)
         return Report(
             asynckit=__version__,

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from asynckit.bench.timing import Measurement
 
 FAILED = "failed: "
+STOPPED = "the run was stopped before"
 
 log = logging.getLogger(__name__)
 
@@ -71,6 +72,11 @@ def _profile(case: Case, device: str) -> None:
         run_once(prepared.function, setup=prepared.setup, device=device, name=case.key)
     finally:
         prepared.close()
+
+
+def without_times(case: Case, device: str, reason: str) -> Row:
+    """The row of a case that was not measured."""
+    return _row(case, device, reason=reason)
 
 
 def failed(row: Row) -> bool:

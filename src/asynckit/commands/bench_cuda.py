@@ -182,9 +182,11 @@ def _report(
 
 def _raise_for_failures(found: "Report") -> None:
     """End with exit code 1 where a case ended with an error; what was measured has been shown."""
-    from asynckit.bench.running import failed
-    from asynckit.errors import WorkFailed
+    from asynckit.bench.running import STOPPED, failed
+    from asynckit.errors import Interrupted, WorkFailed
 
+    if any(row.reason == STOPPED for row in found.rows):
+        raise Interrupted("stopped; what was measured until then is in the report", mend="")
     rows = [row for row in found.rows if failed(row)]
     if rows:
         raise WorkFailed(
