@@ -155,7 +155,7 @@ def _table(summary: "Summary") -> "Table":
         (_counted(encoder.checked_documents, "document"), _counted(encoder.checked_excerpts, "excerpt"))
     )
     same = "the reference itself" if encoder.name == "tokenizers" else f"{checked} equal the reference's"
-    if encoder.checked_documents:
+    if encoder.checked_documents and encoder.bound:
         same += f", so at most {encoder.bound:.2g} of documents can differ (95 %)"
     rows.append(("encoder", f"{encoder.name} {encoder.version}; {same}"))
     if summary.seconds:

@@ -107,12 +107,13 @@ def close_output(
 
 def _encoder(worker: Worker, notes: Iterable[UnitNote]) -> EncoderRecord:
     documents = sum(note.checked_documents for note in notes)
+    all_checked = documents >= sum(note.documents for note in notes)
     return EncoderRecord(
         name=worker.encoder.name,
         version=worker.encoder.version,
         checked_documents=documents,
         checked_excerpts=sum(note.checked_excerpts for note in notes),
-        bound=0.0 if worker.encoder.name == "tokenizers" else bound(documents),
+        bound=0.0 if all_checked or worker.encoder.name == "tokenizers" else bound(documents),
     )
 
 
