@@ -107,7 +107,9 @@ def close_output(
 
 def _encoder(worker: Worker, notes: Iterable[UnitNote]) -> EncoderRecord:
     documents = sum(note.checked_documents for note in notes)
-    all_checked = documents >= sum(note.documents for note in notes)
+    # Records that were refused may have been checked, too, and are no documents.
+    refused = any(note.skipped for note in notes)
+    all_checked = not refused and documents >= sum(note.documents for note in notes)
     return EncoderRecord(
         name=worker.encoder.name,
         version=worker.encoder.version,
