@@ -8,6 +8,7 @@
 import contextlib
 import hashlib
 import queue
+import tempfile
 import threading
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _WAIT_SECONDS = 0.2
+_STOP_SECONDS = 1.0
 _AHEAD = 2  # blocks of each stream that wait on the disk
 _Block = tuple[Unit, Path | None, str, str]  # a unit, its bytes, their digest, and what is broken
 _Found = _Block | Exception | None  # None: the stream is over
@@ -52,7 +54,8 @@ class Items:
     ) -> None:
         self._sources = sources
         self._config = config
-        self._folder = folder
+        # Of its own: a thread of an earlier attempt may still be writing the block that it has in hand.
+        self._folder = Path(tempfile.mkdtemp(dir=folder))
         self._shelf = Shelf(sources, config.shard_bytes)
         self._most = streams
         self._stopped = threading.Event()
@@ -90,8 +93,10 @@ class Items:
         return None
 
     def close(self) -> None:
-        """Stop reading; threads end as soon as what they wait for comes, or with the process."""
+        """Stop reading; a thread that waits for its stream ends when something comes, or with the process."""
         self._stopped.set()
+        for stream in self._running.values():
+            stream.thread.join(_STOP_SECONDS)
 
     def _next_range(self) -> _Found:
         """The next unit of a source that is read in ranges; None after the last."""
