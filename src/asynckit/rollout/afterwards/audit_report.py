@@ -1,10 +1,11 @@
 """What an audit found: one entry per check, with its verdict, its numbers and where it does not hold."""
 
 from collections import Counter
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from asynckit import claims
 from asynckit.errors import WorkFailed
 from asynckit.readable import readable
 
@@ -12,7 +13,6 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
 SCHEMA = "asynckit.audit/1"
-_KEPT = 20  # findings per check; all are counted
 
 
 @dataclass(frozen=True)
@@ -31,41 +31,12 @@ class Finding:
 
 
 @dataclass
-class Check:
-    """One property of a run.
-
-    Attributes:
-        name: short and stable, for programs.
-        claim: what is checked.
-        covers: what was looked at, in numbers, or why nothing was.
-        made: whether it could be checked.
-        findings: the first places where it does not hold.
-        broken: in how many it does not.
-    """
-
-    name: str
-    claim: str
-    covers: str = ""
-    made: bool = True
-    findings: list[Finding] = field(default_factory=list)
-    broken: int = 0
-
-    @property
-    def verdict(self) -> str:
-        """``holds``, ``broken`` or ``not checked``."""
-        if self.broken:
-            return "broken"
-        return "holds" if self.made else "not checked"
+class Check(claims.Check[Finding]):
+    """One property of a run."""
 
     def finds(self, where: str, uid: str, problem: str) -> None:
         """Note one place where it does not hold."""
-        self.broken += 1
-        if len(self.findings) < _KEPT:
-            self.findings.append(Finding(where, uid, problem))
-
-    def skip(self, why: str) -> None:
-        """Note that it can't be checked."""
-        self.made, self.covers = False, why
+        self.keep(Finding(where, uid, problem))
 
 
 @dataclass(frozen=True)
